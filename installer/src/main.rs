@@ -1,0 +1,2 @@
+//! doks-harbor.
+fn main() {}

@@ -1,0 +1,2 @@
+//! redis-tls-proxy.
+fn main() {}

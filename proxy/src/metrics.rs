@@ -1,0 +1,380 @@
+//! Every metric, in one place: the doc comment of a field says what it counts, its registration gives it name and help.
+//!
+//! Labels are closed enums plus the listener's configured name, so that every series exists, at zero, before the first client. There is no
+//! global registry: [`Metrics`] is made by `app` and passed down; each listener gets its own [`ListenerMetrics`], with all labels resolved,
+//! so that counting on the data path is one atomic addition.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::error::{Kind, Label, labels};
+
+labels! {
+    /// Why a client was turned away before it was served.
+    RejectReason {
+        /// `max_clients` reached.
+        MaxClients = "max_clients",
+        /// The process is draining.
+        Draining = "draining",
+        /// Wrong or missing password, or certificate.
+        Auth = "auth",
+        /// The client's TLS handshake failed.
+        Tls = "tls",
+        /// The first bytes were not the listener's protocol.
+        Protocol = "protocol",
+        /// Login took too long.
+        Timeout = "timeout",
+        /// No upstream connection could be had.
+        Upstream = "upstream",
+    }
+}
+
+labels! {
+    /// Why a served client's session ended.
+    CloseReason {
+        /// The client closed first.
+        Client = "client",
+        /// The upstream closed first.
+        Upstream = "upstream",
+        /// The client's connection broke.
+        ClientError = "client_error",
+        /// The upstream's connection broke.
+        UpstreamError = "upstream_error",
+        /// `idle_timeout` passed.
+        Idle = "idle",
+        /// Closed by a drain at a protocol boundary.
+        Drain = "drain",
+        /// Cut when `drain_timeout` passed.
+        Cut = "cut",
+    }
+}
+
+labels! {
+    /// What an upstream connection is doing.
+    UpstreamState {
+        /// Being opened: name, TCP, TLS, login.
+        Connecting = "connecting",
+        /// Ready and unused.
+        Idle = "idle",
+        /// In a client's hands.
+        Leased = "leased",
+    }
+}
+
+labels! {
+    /// The parts of opening an upstream connection.
+    DialPhase {
+        /// Name resolution.
+        Dns = "dns",
+        /// TCP connect.
+        Tcp = "tcp",
+        /// TLS handshake (for PostgreSQL with its SSLRequest).
+        Tls = "tls",
+        /// The proxy's own login.
+        Login = "login",
+    }
+}
+
+labels! {
+    /// TLS version and whether the session was resumed.
+    Handshake {
+        /// TLS 1.2, full.
+        Tls12Full = "1.2,full",
+        /// TLS 1.2, resumed.
+        Tls12Resumed = "1.2,resumed",
+        /// TLS 1.3, full.
+        Tls13Full = "1.3,full",
+        /// TLS 1.3, resumed.
+        Tls13Resumed = "1.3,resumed",
+    }
+}
+
+labels! {
+    /// How a client got its upstream connection.
+    LeaseOutcome {
+        /// One was ready.
+        Warm = "warm",
+        /// A new one was opened for it.
+        Cold = "cold",
+        /// It waited for one that was being opened or returned.
+        Waited = "waited",
+        /// It got none in time.
+        Timeout = "timeout",
+        /// It got none because opening failed.
+        Failed = "failed",
+    }
+}
+
+labels! {
+    /// Why an unused upstream connection was thrown away.
+    EvictReason {
+        /// Older than `pool_max_idle_age`.
+        IdleAge = "idle_age",
+        /// The server closed it or sent something unasked.
+        ServerClosed = "server_closed",
+        /// The name now points elsewhere.
+        Dns = "dns",
+        /// Certificates or passwords changed.
+        Reload = "reload",
+        /// The process is draining.
+        Drain = "drain",
+    }
+}
+
+labels! {
+    /// What became of a changed file.
+    ReloadResult {
+        /// In use now.
+        Ok = "ok",
+        /// Refused; the previous one stays in use.
+        Failed = "failed",
+    }
+}
+
+/// One metric per value of a closed label set.
+#[derive(Clone)]
+pub struct By<L, M> {
+    each: Arc<[M]>,
+    label: PhantomData<fn(L)>,
+}
+
+impl<L: Label, M> By<L, M> {
+    fn new(make: impl Fn(L) -> M) -> Self {
+        Self { each: L::ALL.iter().map(|label| make(*label)).collect(), label: PhantomData }
+    }
+
+    /// The metric for one label value.
+    #[expect(clippy::indexing_slicing, reason = "built from L::ALL, which index() counts through")]
+    pub fn of(&self, label: L) -> &M {
+        &self.each[label.index()]
+    }
+
+    /// Every label value with its metric.
+    pub fn iter(&self) -> impl Iterator<Item = (L, &M)> {
+        L::ALL.iter().copied().zip(self.each.iter())
+    }
+}
+
+/// The metrics of one listener; cheap to clone.
+#[derive(Clone)]
+pub struct ListenerMetrics {
+    /// Clients connected now.
+    pub clients_open: IntGauge,
+    /// Clients accepted.
+    pub clients_accepted: IntCounter,
+    /// Clients turned away.
+    pub clients_rejected: By<RejectReason, IntCounter>,
+    /// Clients served and gone.
+    pub clients_closed: By<CloseReason, IntCounter>,
+    /// Failures of `accept` itself (file descriptors, memory).
+    pub accept_errors: IntCounter,
+    /// Bytes from clients to the upstream.
+    pub bytes_up: IntCounter,
+    /// Bytes from the upstream to clients.
+    pub bytes_down: IntCounter,
+    /// Upstream connections now.
+    pub upstream: By<UpstreamState, IntGauge>,
+    /// Time spent in each part of opening an upstream connection.
+    pub dial_seconds: By<DialPhase, Histogram>,
+    /// Upstream TLS handshakes completed.
+    pub handshakes: By<Handshake, IntCounter>,
+    /// Errors by kind, both sides.
+    pub errors: By<Kind, IntCounter>,
+    /// TLS errors by kind: the `tls_` kinds of [`ListenerMetrics::errors`], both sides.
+    pub tls_errors: By<Kind, IntCounter>,
+    /// Time clients waited for an upstream connection.
+    pub pool_wait: Histogram,
+    /// How clients got their upstream connection.
+    pub leases: By<LeaseOutcome, IntCounter>,
+    /// Unused upstream connections thrown away.
+    pub evictions: By<EvictReason, IntCounter>,
+    /// Times the upstream's name pointed to other addresses than before.
+    pub dns_changes: IntCounter,
+    /// Changed certificate, CA and password files.
+    pub reloads: By<ReloadResult, IntCounter>,
+    /// When the upstream's certificate expires, Unix seconds; 0 before the first handshake.
+    pub cert_expiry: IntGauge,
+    /// When the listener's own certificate expires, Unix seconds; 0 without one.
+    pub listen_cert_expiry: IntGauge,
+    /// PostgreSQL cancel requests carried upstream.
+    pub cancels: IntCounter,
+}
+
+impl ListenerMetrics {
+    /// Counts an error under its kind.
+    pub fn error(&self, kind: Kind) {
+        self.errors.of(kind).inc();
+        if kind.is_tls() {
+            self.tls_errors.of(kind).inc();
+        }
+    }
+}
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+    /// 1 from SIGTERM on.
+    pub draining: IntGauge,
+    /// Unix time at which the process was ready to accept.
+    pub started: Gauge,
+}
+
+/// Metrics of all listeners, before the listener's label is filled in.
+struct Families {
+    clients_open: IntGaugeVec,
+    clients_accepted: IntCounterVec,
+    clients_rejected: IntCounterVec,
+    clients_closed: IntCounterVec,
+    accept_errors: IntCounterVec,
+    bytes: IntCounterVec,
+    upstream: IntGaugeVec,
+    dial_seconds: HistogramVec,
+    handshakes: IntCounterVec,
+    errors: IntCounterVec,
+    tls_errors: IntCounterVec,
+    pool_wait: HistogramVec,
+    leases: IntCounterVec,
+    evictions: IntCounterVec,
+    dns_changes: IntCounterVec,
+    reloads: IntCounterVec,
+    cert_expiry: IntGaugeVec,
+    listen_cert_expiry: IntGaugeVec,
+    cancels: IntCounterVec,
+}
+
+/// 100 us to 10 s: a warm lease takes microseconds, a handshake across a region tens of milliseconds, a timeout seconds.
+const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// Only if two metrics had the same name, which a test rules out.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let make = Make(&registry);
+        let families = Families {
+            clients_open: make.gauges("clients_open", "Clients connected now", &[])?,
+            clients_accepted: make.counters("clients_accepted_total", "Clients accepted", &[])?,
+            clients_rejected: make.counters("clients_rejected_total", "Clients turned away before they were served", &["reason"])?,
+            clients_closed: make.counters("clients_closed_total", "Clients served and gone, by who or what ended it", &["reason"])?,
+            accept_errors: make.counters("accept_errors_total", "Failures of accept(2): out of descriptors or memory", &[])?,
+            bytes: make.counters("bytes_total", "Payload bytes relayed", &["direction"])?,
+            upstream: make.gauges("upstream_connections", "Upstream connections now", &["state"])?,
+            dial_seconds: make.histograms("dial_seconds", "Time to open an upstream connection, by phase", &["phase"])?,
+            handshakes: make.counters("tls_handshakes_total", "TLS handshakes with the upstream", &["version", "resumed"])?,
+            errors: make.counters("errors_total", "Errors on either side", &["kind"])?,
+            tls_errors: make.counters("tls_errors_total", "TLS errors on either side", &["kind"])?,
+            pool_wait: make.histograms("pool_wait_seconds", "Time a client waited for its upstream connection", &[])?,
+            leases: make.counters("leases_total", "How clients got their upstream connection", &["outcome"])?,
+            evictions: make.counters("evictions_total", "Unused upstream connections thrown away", &["reason"])?,
+            dns_changes: make.counters("dns_changes_total", "Times the upstream's name changed its addresses", &[])?,
+            reloads: make.counters("reloads_total", "Changed certificate, CA or password files", &["result"])?,
+            cert_expiry: make.gauges(
+                "upstream_certificate_expiry_timestamp_seconds",
+                "When the upstream's certificate expires (0: not seen yet)",
+                &[],
+            )?,
+            listen_cert_expiry: make.gauges(
+                "listener_certificate_expiry_timestamp_seconds",
+                "When the listener's own certificate expires (0: none)",
+                &[],
+            )?,
+            cancels: make.counters("cancel_requests_total", "PostgreSQL cancel requests carried upstream", &[])?,
+        };
+        let draining = make.register(IntGauge::new("redis_tls_proxy_draining", "1 from the first SIGTERM on")?)?;
+        let started =
+            make.register(Gauge::new("redis_tls_proxy_start_timestamp_seconds", "When the process was ready to accept clients")?)?;
+        let build = IntGaugeVec::new(Opts::new("redis_tls_proxy_build_info", "Always 1; the version is a label"), &["version"])?;
+        make.register(build)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(Self { registry, families, draining, started })
+    }
+
+    /// The metrics of one listener, every series of them present from now on.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> ListenerMetrics {
+        let f = &self.families;
+        let by_counter = |family: &IntCounterVec, label: &str| family.with_label_values(&[name, label]);
+        ListenerMetrics {
+            clients_open: f.clients_open.with_label_values(&[name]),
+            clients_accepted: f.clients_accepted.with_label_values(&[name]),
+            clients_rejected: By::new(|r: RejectReason| by_counter(&f.clients_rejected, r.label())),
+            clients_closed: By::new(|r: CloseReason| by_counter(&f.clients_closed, r.label())),
+            accept_errors: f.accept_errors.with_label_values(&[name]),
+            bytes_up: by_counter(&f.bytes, "client_to_upstream"),
+            bytes_down: by_counter(&f.bytes, "upstream_to_client"),
+            upstream: By::new(|s: UpstreamState| f.upstream.with_label_values(&[name, s.label()])),
+            dial_seconds: By::new(|p: DialPhase| f.dial_seconds.with_label_values(&[name, p.label()])),
+            handshakes: By::new(|h: Handshake| {
+                let (version, resumed) = match h {
+                    Handshake::Tls12Full => ("1.2", "false"),
+                    Handshake::Tls12Resumed => ("1.2", "true"),
+                    Handshake::Tls13Full => ("1.3", "false"),
+                    Handshake::Tls13Resumed => ("1.3", "true"),
+                };
+                f.handshakes.with_label_values(&[name, version, resumed])
+            }),
+            errors: By::new(|k: Kind| by_counter(&f.errors, k.label())),
+            tls_errors: By::new(|k: Kind| {
+                // Kinds that are not TLS share the series `tls_other`, which `error()` never counts them under.
+                by_counter(&f.tls_errors, if k.is_tls() { k.label() } else { Kind::TlsOther.label() })
+            }),
+            pool_wait: f.pool_wait.with_label_values(&[name]),
+            leases: By::new(|o: LeaseOutcome| by_counter(&f.leases, o.label())),
+            evictions: By::new(|r: EvictReason| by_counter(&f.evictions, r.label())),
+            dns_changes: f.dns_changes.with_label_values(&[name]),
+            reloads: By::new(|r: ReloadResult| by_counter(&f.reloads, r.label())),
+            cert_expiry: f.cert_expiry.with_label_values(&[name]),
+            listen_cert_expiry: f.listen_cert_expiry.with_label_values(&[name]),
+            cancels: f.cancels.with_label_values(&[name]),
+        }
+    }
+
+    /// Everything in the Prometheus text format.
+    ///
+    /// # Errors
+    /// If a collector yields a malformed family, which would be a bug of ours.
+    pub fn render(&self) -> prometheus::Result<String> {
+        let mut out = Vec::with_capacity(32 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+}
+
+/// Registration with the prefix and the `listener` label that all per-listener metrics share.
+struct Make<'a>(&'a Registry);
+
+impl Make<'_> {
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(format!("redis_tls_proxy_{name}"), help)
+    }
+
+    fn labels<'l>(more: &[&'l str]) -> Vec<&'l str> {
+        std::iter::once("listener").chain(more.iter().copied()).collect()
+    }
+
+    fn register<C: Collector + Clone + 'static>(&self, metric: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Self::opts(name, help), &Self::labels(labels))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Self::opts(name, help), &Self::labels(labels))?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
+        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(SECONDS.to_vec());
+        self.register(HistogramVec::new(opts, &Self::labels(labels))?)
+    }
+}

@@ -1,0 +1,122 @@
+//! A connection to a client or an upstream, whatever it is made of.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::tls::TlsStream;
+
+/// A plaintext socket.
+pub enum Socket {
+    /// TCP; Nagle's algorithm is off.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+}
+
+/// A connection to a client or an upstream.
+pub enum Stream {
+    /// Bytes as they are.
+    Plain(Socket),
+    /// TLS over a socket; boxed, because a rustls connection is 1 KiB and most clients speak plaintext.
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    /// The socket beneath.
+    #[must_use]
+    pub fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.socket(),
+        }
+    }
+
+    /// Closes with RST instead of FIN, so that the peer learns that the other side broke: closing must not look like an orderly end.
+    pub fn reset(self) {
+        if let Socket::Tcp(tcp) = self.socket() {
+            // Fails only on a socket that is already dead.
+            let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// True when bytes are waiting that nobody has read yet, or the peer has closed. Never blocks.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit(); 1];
+        SockRef::from(self.socket()).peek(&mut byte).is_ok()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(tcp) => tcp.as_fd(),
+            Self::Unix(unix) => unix.as_fd(),
+        }
+    }
+}
+
+/// Calls the same method on whichever stream is inside.
+macro_rules! forward {
+    ($self:ident, $variant_a:path, $variant_b:path, $method:ident ( $($arg:expr),* )) => {
+        match $self.get_mut() {
+            $variant_a(inner) => Pin::new(inner).$method($($arg),*),
+            $variant_b(inner) => Pin::new(inner).$method($($arg),*),
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Tcp, Self::Unix, poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        forward!(self, Self::Tcp, Self::Unix, poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        forward!(self, Self::Tcp, Self::Unix, poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Tcp, Self::Unix, poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Tcp, Self::Unix, poll_shutdown(cx))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Plain, Self::Tls, poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        forward!(self, Self::Plain, Self::Tls, poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Plain, Self::Tls, poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Plain, Self::Tls, poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,5 @@
+//! TLS: who is trusted, and bytes through a rustls connection.
+
+mod stream;
+
+pub use stream::TlsStream;

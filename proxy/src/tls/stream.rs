@@ -1,0 +1,214 @@
+//! `AsyncRead` and `AsyncWrite` over a rustls connection, for many mostly idle connections and few large transfers.
+//!
+//! Two things differ from the usual adaptor. The socket is read into one large buffer that all connections of a worker thread share, so a big
+//! reply costs a few system calls instead of one per 4 KiB, and an idle connection owns no buffer. And what is written is handed to the
+//! socket at once; only what the socket refuses stays behind, and then nothing more is taken until it is gone: one write's worth is the
+//! bound.
+//!
+//! ```text
+//!  poll_read:   socket ──► SCRATCH (shared, 64 KiB) ──► rustls ──► caller's buffer
+//!                              └─ what rustls cannot take yet ──► unfed (≤ 64 KiB, this connection's, freed when empty)
+//!  poll_write:  caller's bytes ──► rustls ──► socket        (what the socket refuses stays in rustls and blocks the next write)
+//! ```
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustls::Connection;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::stream::Socket;
+
+/// Ciphertext taken from the socket at once: four full records.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    // One per worker thread; borrowed within a single poll and never across one.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+}
+
+/// A TLS connection whose handshake is complete.
+pub struct TlsStream {
+    socket: Socket,
+    tls: Connection,
+    /// Ciphertext that has left the socket but not yet entered rustls. Empty but for callers with small buffers.
+    unfed: Vec<u8>,
+    /// The socket has reached its end: no more ciphertext will come.
+    socket_eof: bool,
+}
+
+impl TlsStream {
+    /// Takes over after the handshake.
+    #[must_use]
+    pub fn new(socket: Socket, tls: Connection) -> Self {
+        Self { socket, tls, unfed: Vec::new(), socket_eof: false }
+    }
+
+    /// The socket beneath.
+    #[must_use]
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The rustls connection, for its facts (version, certificates).
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.tls
+    }
+
+    /// Feeds `ciphertext` to rustls and moves plaintext to `out`; returns how many bytes of it were consumed. Stops early only when `out` is
+    /// full and rustls holds as much plaintext as it will.
+    fn feed(&mut self, ciphertext: &[u8], out: &mut ReadBuf<'_>) -> io::Result<usize> {
+        let mut rest = ciphertext;
+        while !rest.is_empty() {
+            self.take_plaintext(out)?;
+            if self.tls.wants_read() || out.remaining() > 0 {
+                match self.tls.read_tls(&mut rest) {
+                    // After close_notify rustls reads nothing more: what follows it is not data.
+                    Ok(0) => rest = &[],
+                    Ok(_) => {
+                        self.tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                    }
+                    Err(error) => return Err(error),
+                }
+            } else {
+                break;
+            }
+        }
+        self.take_plaintext(out)?;
+        Ok(ciphertext.len() - rest.len())
+    }
+
+    /// Moves what is decrypted to `out`, as far as it has room.
+    fn take_plaintext(&mut self, out: &mut ReadBuf<'_>) -> io::Result<()> {
+        while out.remaining() > 0 {
+            match self.tls.reader().read(out.initialize_unfilled()) {
+                Ok(0) => break,
+                Ok(n) => out.advance(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The socket ended without close_notify. Both protocols frame their own messages, and PostgreSQL ends so in ordinary life
+                // (pgbouncer#1507), so the reader sees an end of stream, as on a plaintext connection.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands pending ciphertext to the socket until none is left or the socket is full.
+    fn poll_write_tls(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.tls.wants_write() {
+            let mut socket = SyncSocket { socket: &mut self.socket, cx };
+            match self.tls.write_tls(&mut socket) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read_tls(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        loop {
+            self.take_plaintext(out)?;
+            if !self.unfed.is_empty() && out.remaining() > 0 {
+                let unfed = std::mem::take(&mut self.unfed);
+                let fed = self.feed(&unfed, out)?;
+                self.unfed = unfed.get(fed..).unwrap_or_default().to_vec();
+            }
+            if out.filled().len() > before || self.socket_eof || out.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let mut ciphertext = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut ciphertext))?;
+            let ciphertext = ciphertext.filled();
+            if ciphertext.is_empty() {
+                self.socket_eof = true;
+                // Tells rustls, so that its reader reports the end instead of "no data yet".
+                self.tls.read_tls(&mut io::empty())?;
+            } else {
+                let fed = self.feed(ciphertext, out)?;
+                self.unfed = ciphertext.get(fed..).unwrap_or_default().to_vec();
+            }
+            if self.tls.wants_write() {
+                // An alert or a key update to answer. If the socket is full it goes out with the next write.
+                if let Poll::Ready(Err(error)) = self.poll_write_tls(cx) {
+                    return Poll::Ready(Err(error));
+                }
+            }
+            if self.peer_closed() {
+                self.socket_eof = true;
+            }
+        }
+    }
+
+    /// True once the peer's close_notify has been processed and no plaintext is left.
+    fn peer_closed(&mut self) -> bool {
+        // `process_new_packets` with nothing new is cheap and is the only place that tells.
+        self.tls.process_new_packets().is_ok_and(|state| state.peer_has_closed())
+    }
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        SCRATCH.with_borrow_mut(|scratch| this.poll_read_tls(cx, out, scratch))
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_write_tls(cx))?;
+        let taken = this.tls.writer().write(buf)?;
+        match this.poll_write_tls(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(taken)),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_write_tls(cx))?;
+        Pin::new(&mut this.socket).poll_flush(cx)
+    }
+
+    /// Sends close_notify, then FIN. The read half stays open.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.tls.send_close_notify();
+        ready!(this.poll_write_tls(cx))?;
+        Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+/// A socket as rustls wants it: synchronous, `WouldBlock` for "not now", with the waker left in place.
+struct SyncSocket<'a, 'cx> {
+    socket: &'a mut Socket,
+    cx: &'a mut Context<'cx>,
+}
+
+impl Write for SyncSocket<'_, '_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        or_would_block(Pin::new(&mut *self.socket).poll_write(self.cx, buf))
+    }
+
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        or_would_block(Pin::new(&mut *self.socket).poll_write_vectored(self.cx, bufs))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
