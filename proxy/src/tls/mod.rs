@@ -1,5 +1,11 @@
-//! TLS: who is trusted, and bytes through a rustls connection.
+//! TLS: who is trusted ([`config`]), what a failure means ([`failure`]), and bytes through a connection ([`TlsStream`]).
 
+mod certificate;
+mod config;
+mod failure;
 mod stream;
 
+pub use certificate::expiry;
+pub use config::{client_config, login_file, server_config, server_name};
+pub use failure::explain;
 pub use stream::TlsStream;

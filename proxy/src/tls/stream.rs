@@ -35,15 +35,16 @@ pub struct TlsStream {
     tls: Connection,
     /// Ciphertext that has left the socket but not yet entered rustls. Empty but for callers with small buffers.
     unfed: Vec<u8>,
-    /// The socket has reached its end: no more ciphertext will come.
-    socket_eof: bool,
+    /// No more plaintext will come: close_notify or the socket's end was seen. Without close_notify it is an end all the same, as on a
+    /// plaintext connection: both protocols frame their own messages, and PostgreSQL ends so in ordinary life (pgbouncer#1507).
+    at_end: bool,
 }
 
 impl TlsStream {
     /// Takes over after the handshake.
     #[must_use]
     pub fn new(socket: Socket, tls: Connection) -> Self {
-        Self { socket, tls, unfed: Vec::new(), socket_eof: false }
+        Self { socket, tls, unfed: Vec::new(), at_end: false }
     }
 
     /// The socket beneath.
@@ -58,26 +59,21 @@ impl TlsStream {
         &self.tls
     }
 
-    /// Feeds `ciphertext` to rustls and moves plaintext to `out`; returns how many bytes of it were consumed. Stops early only when `out` is
-    /// full and rustls holds as much plaintext as it will.
+    /// Feeds `ciphertext` to rustls and moves plaintext to `out`; returns how many bytes of it were consumed: all, unless `out` is full.
     fn feed(&mut self, ciphertext: &[u8], out: &mut ReadBuf<'_>) -> io::Result<usize> {
         let mut rest = ciphertext;
-        while !rest.is_empty() {
-            self.take_plaintext(out)?;
-            if self.tls.wants_read() || out.remaining() > 0 {
-                match self.tls.read_tls(&mut rest) {
-                    // After close_notify rustls reads nothing more: what follows it is not data.
-                    Ok(0) => rest = &[],
-                    Ok(_) => {
-                        self.tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-                    }
-                    Err(error) => return Err(error),
-                }
-            } else {
-                break;
+        while !rest.is_empty() && out.remaining() > 0 {
+            if self.tls.read_tls(&mut rest)? == 0 {
+                // After close_notify rustls reads nothing more: what follows it is not data.
+                self.at_end = true;
+                return Ok(ciphertext.len());
+            }
+            let state = self.tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            self.at_end |= state.peer_has_closed();
+            if state.plaintext_bytes_to_read() > 0 {
+                self.take_plaintext(out)?;
             }
         }
-        self.take_plaintext(out)?;
         Ok(ciphertext.len() - rest.len())
     }
 
@@ -88,9 +84,6 @@ impl TlsStream {
                 Ok(0) => break,
                 Ok(n) => out.advance(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // The socket ended without close_notify. Both protocols frame their own messages, and PostgreSQL ends so in ordinary life
-                // (pgbouncer#1507), so the reader sees an end of stream, as on a plaintext connection.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(error) => return Err(error),
             }
         }
@@ -113,50 +106,40 @@ impl TlsStream {
 
     fn poll_read_tls(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
         let before = out.filled().len();
-        loop {
-            self.take_plaintext(out)?;
-            if !self.unfed.is_empty() && out.remaining() > 0 {
-                let unfed = std::mem::take(&mut self.unfed);
-                let fed = self.feed(&unfed, out)?;
-                self.unfed = unfed.get(fed..).unwrap_or_default().to_vec();
-            }
-            if out.filled().len() > before || self.socket_eof || out.remaining() == 0 {
-                return Poll::Ready(Ok(()));
-            }
+        self.take_plaintext(out)?;
+        if !self.unfed.is_empty() {
+            let unfed = std::mem::take(&mut self.unfed);
+            let fed = self.feed(&unfed, out)?;
+            self.unfed = unfed.get(fed..).unwrap_or_default().to_vec();
+        }
+        while out.filled().len() == before && out.remaining() > 0 && !self.at_end {
             let mut ciphertext = ReadBuf::new(scratch);
             ready!(Pin::new(&mut self.socket).poll_read(cx, &mut ciphertext))?;
             let ciphertext = ciphertext.filled();
             if ciphertext.is_empty() {
-                self.socket_eof = true;
-                // Tells rustls, so that its reader reports the end instead of "no data yet".
-                self.tls.read_tls(&mut io::empty())?;
-            } else {
-                let fed = self.feed(ciphertext, out)?;
-                self.unfed = ciphertext.get(fed..).unwrap_or_default().to_vec();
+                self.at_end = true;
+                break;
             }
+            let fed = self.feed(ciphertext, out)?;
+            self.unfed = ciphertext.get(fed..).unwrap_or_default().to_vec();
             if self.tls.wants_write() {
-                // An alert or a key update to answer. If the socket is full it goes out with the next write.
-                if let Poll::Ready(Err(error)) = self.poll_write_tls(cx) {
-                    return Poll::Ready(Err(error));
-                }
-            }
-            if self.peer_closed() {
-                self.socket_eof = true;
+                // A key update to answer. If the socket is full it goes out with the next write.
+                let _ = self.poll_write_tls(cx)?;
             }
         }
-    }
-
-    /// True once the peer's close_notify has been processed and no plaintext is left.
-    fn peer_closed(&mut self) -> bool {
-        // `process_new_packets` with nothing new is cheap and is the only place that tells.
-        self.tls.process_new_packets().is_ok_and(|state| state.peer_has_closed())
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncRead for TlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        SCRATCH.with_borrow_mut(|scratch| this.poll_read_tls(cx, out, scratch))
+        let polled = SCRATCH.with_borrow_mut(|scratch| this.poll_read_tls(cx, out, scratch));
+        if let Poll::Ready(Err(_)) = polled {
+            // rustls has queued the alert that tells the peer why; the error matters more than whether it gets out.
+            let _ = this.poll_write_tls(cx);
+        }
+        polled
     }
 }
 

@@ -1,0 +1,235 @@
+//! The wiring: everything is bound and loaded by [`App::build`], and only [`App::run`] accepts.
+//!
+//! One thread per worker, each a runtime of its own with its own listening sockets and its own stock, so that a client's bytes never cross
+//! threads. The calling thread looks at files and names, and leads the drain.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Listener, Process, Protocol};
+use crate::drain::Drain;
+use crate::listener::{Bound, Places, accept, bind};
+use crate::metrics::{ListenerMetrics, Metrics};
+use crate::pool::{Limits, Stock};
+use crate::reload::Reloaded;
+use crate::serve::Service;
+use crate::tls;
+use crate::upstream::{Upstream, report_reload};
+
+/// How often files are compared and, every so many times, names are looked up.
+const LOOK_AT_FILES: Duration = Duration::from_secs(2);
+const LOOK_AT_NAMES: Duration = Duration::from_secs(10);
+/// PostgreSQL gives a connection that has not logged in `authentication_timeout` (60 s by default) before it closes it.
+const POSTGRES_UNUSED_LIMIT: Duration = Duration::from_secs(45);
+
+/// A proxy that is ready to accept.
+pub struct App {
+    process: Process,
+    listeners: Vec<Arc<Shared>>,
+    bound: Vec<Vec<Bound>>,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// Begins the end.
+    pub drain: Drain,
+}
+
+/// What the workers share of one listener.
+pub struct Shared {
+    /// Its settings, with the port that was chosen for port 0.
+    pub listener: Arc<Listener>,
+    /// The server behind it.
+    pub upstream: Arc<Upstream>,
+    /// Places for clients.
+    pub places: Arc<Places>,
+    /// Its metrics.
+    pub metrics: ListenerMetrics,
+    client_tls: Option<Arc<Reloaded<ServerConfig>>>,
+}
+
+impl App {
+    /// Reads every file and binds every address.
+    ///
+    /// # Errors
+    /// The first that fails, with its cure; nothing has been accepted then.
+    pub fn build(config: Config) -> Result<Self, String> {
+        let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+        let mut listeners = Vec::new();
+        let mut bound = Vec::new();
+        for listener in config.listeners {
+            let sockets = bind(&listener.listen, config.process.workers)?;
+            bound.push(sockets);
+            listeners.push(Arc::new(Shared::new(listener, &metrics)?));
+        }
+        Ok(Self { process: config.process, listeners, bound, metrics, drain: Drain::new() })
+    }
+
+    /// The listeners, in the order of the configuration.
+    #[must_use]
+    pub fn listeners(&self) -> &[Arc<Shared>] {
+        &self.listeners
+    }
+
+    /// Serves until `stop` resolves, then drains. True if every client was gone in time.
+    ///
+    /// # Errors
+    /// If a worker's thread or runtime cannot be started.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> io::Result<bool> {
+        let workers = self.start_workers()?;
+        self.metrics.started.set(std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |now| now.as_secs_f64()));
+        tokio::select! {
+            () = stop => {}
+            () = self.drain.announced.cancelled() => {}
+            () = self.housekeeping() => {}
+        }
+        let clean = self.end().await;
+        // The workers end by themselves after the cut; a thread that does not is left to the end of the process.
+        let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| drop(worker.join())));
+        let _ = timeout(Duration::from_secs(2), joined).await;
+        Ok(clean)
+    }
+
+    /// The drain of the module `drain`, phase by phase.
+    async fn end(&self) -> bool {
+        self.metrics.draining.set(1);
+        self.drain.announced.cancel();
+        tracing::info!(delay = ?self.process.drain_delay, timeout = ?self.process.drain_timeout, "draining");
+        sleep(self.process.drain_delay).await;
+        self.drain.closing.cancel();
+        let deadline = Instant::now() + self.process.drain_timeout;
+        let mut look = interval(Duration::from_millis(20));
+        let left = loop {
+            look.tick().await;
+            let left: usize = self.listeners.iter().map(|shared| shared.places.taken()).sum();
+            if left == 0 || Instant::now() >= deadline {
+                break left;
+            }
+        };
+        self.drain.cut.cancel();
+        if left > 0 {
+            tracing::warn!(clients = left, "drain_timeout passed: the remaining clients are cut");
+        }
+        left == 0
+    }
+
+    /// Looks at files and names for ever.
+    async fn housekeeping(&self) {
+        let mut files = interval(LOOK_AT_FILES);
+        let mut names = interval(LOOK_AT_NAMES);
+        files.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        names.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = files.tick() => self.listeners.iter().for_each(|shared| shared.look_at_files()),
+                _ = names.tick() => {
+                    for shared in &self.listeners {
+                        // Counted and reported by whoever needs a connection.
+                        let _ = shared.upstream.resolve().await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_workers(&mut self) -> io::Result<Vec<JoinHandle<()>>> {
+        let count = self.process.workers;
+        (0..count)
+            .map(|number| {
+                let mine = self.bound.iter_mut().map(Vec::pop);
+                let sockets: Vec<_> = self.listeners.iter().cloned().zip(mine).collect();
+                let drain = self.drain.clone();
+                let runtime = move || Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                thread::Builder::new().name(format!("worker-{number}")).spawn(move || match runtime() {
+                    Ok(runtime) => runtime.block_on(work(number, count, sockets, drain)),
+                    Err(error) => tracing::error!(%error, "cannot start a worker"),
+                })
+            })
+            .collect()
+    }
+}
+
+impl Shared {
+    fn new(listener: Listener, metrics: &Metrics) -> Result<Self, String> {
+        let metrics = metrics.listener(&listener.name);
+        let alpn: &'static [&'static [u8]] = if listener.protocol == Protocol::Postgres { &[b"postgresql"] } else { &[] };
+        let client_tls = listener.listen_tls.clone().map(|tls| {
+            let mut files = vec![tls.cert.clone(), tls.key.clone()];
+            files.extend(tls.client_ca.clone());
+            Reloaded::new(files, move || tls::server_config(&tls, alpn)).map(Arc::new)
+        });
+        Ok(Self {
+            upstream: Arc::new(Upstream::new(&listener, metrics.clone())?),
+            places: Arc::new(Places::new(listener.max_clients)),
+            client_tls: client_tls.transpose()?,
+            listener: Arc::new(listener),
+            metrics,
+        })
+    }
+
+    fn look_at_files(&self) {
+        self.upstream.look_at_files(&self.listener.name);
+        if let Some(tls) = &self.client_tls {
+            report_reload(tls.look(), &self.listener.name, "client", &self.metrics);
+        }
+    }
+
+    fn limits(&self, worker: usize, workers: usize) -> Limits {
+        let pool = &self.listener.pool;
+        let unused_limit = match self.listener.protocol {
+            Protocol::Postgres => POSTGRES_UNUSED_LIMIT,
+            Protocol::Redis | Protocol::Tls => Duration::MAX,
+        };
+        Limits {
+            // Shares that differ by one at most and add up to the whole.
+            min_idle: (pool.min_idle + worker) / workers,
+            max_idle_age: pool.max_idle_age.min(unused_limit),
+            wait_timeout: pool.wait_timeout,
+        }
+    }
+}
+
+/// One worker: accepts on its sockets, tends its stocks, ends when the drain is over and its last client has gone.
+async fn work(number: usize, count: usize, sockets: Vec<(Arc<Shared>, Option<Bound>)>, drain: Drain) {
+    let clients = TaskTracker::new();
+    let mut accepting = Vec::new();
+    for (shared, bound) in sockets {
+        let Some(bound) = bound else { continue };
+        let service = Rc::new(Service {
+            listener: Arc::clone(&shared.listener),
+            upstream: Arc::clone(&shared.upstream),
+            stock: Stock::new(Arc::clone(&shared.upstream), shared.limits(number, count), shared.metrics.clone()),
+            places: Arc::clone(&shared.places),
+            client_tls: shared.client_tls.clone(),
+            drain: drain.clone(),
+            metrics: shared.metrics.clone(),
+        });
+        let tender = Rc::clone(&service);
+        tokio::task::spawn_local(async move {
+            tender.stock.tend(tender.upstream.moved(), tender.drain.closing.clone()).await;
+        });
+        let clients = clients.clone();
+        accepting.push(tokio::task::spawn_local(async move {
+            let serve = |socket, peer| Rc::clone(&service).serve(socket, peer);
+            if let Err(error) = accept(bound, &service.listener.name, &service.drain, &service.metrics, &clients, serve).await {
+                tracing::error!(listener = service.listener.name, %error, "cannot accept on this worker");
+            }
+        }));
+    }
+    drain.closing.cancelled().await;
+    for task in accepting {
+        // Ends by itself once `closing` is cancelled.
+        let _ = task.await;
+    }
+    clients.close();
+    tokio::select! {
+        () = clients.wait() => {}
+        () = async { drain.cut.cancelled().await; sleep(Duration::from_secs(1)).await } => {}
+    }
+}

@@ -1,0 +1,224 @@
+//! Accepting: one listening socket per worker and address, one task per client, and a loop that never ends and never spins.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use prometheus::IntGauge;
+use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+
+use crate::config::ListenAddr;
+use crate::drain::Drain;
+use crate::metrics::ListenerMetrics;
+use crate::stream::Socket;
+
+/// What the kernel keeps for us between two accepts; it cuts this to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// A listening socket, bound but not yet accepting.
+pub enum Bound {
+    /// One of several that share a port (SO_REUSEPORT).
+    Tcp(std::net::TcpListener),
+    /// Shared by all workers.
+    Unix(std::os::unix::net::UnixListener, Arc<SocketFile>),
+}
+
+/// Binds `address` once for each worker.
+///
+/// TCP: every worker has a socket of its own on the same port, and so may a second process of the same user: that is how a new version takes
+/// over without a gap. Port 0 is resolved by the first socket. A unix socket replaces a file that nobody answers on.
+///
+/// # Errors
+/// The system's, with the address and what to do.
+pub fn bind(address: &ListenAddr, workers: usize) -> Result<Vec<Bound>, String> {
+    let explain = |error: io::Error| {
+        let cure = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another program listens there: stop it or choose another address",
+            io::ErrorKind::PermissionDenied => "; not allowed: choose a port above 1023, or another directory",
+            io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+            io::ErrorKind::NotFound => "; the directory does not exist",
+            _ => "",
+        };
+        format!("cannot listen on {address}: {error}{cure}")
+    };
+    match address {
+        ListenAddr::Tcp(wanted) => {
+            let first = bind_tcp(*wanted).map_err(explain)?;
+            let actual = first.local_addr().map_err(explain)?;
+            let rest = (1..workers).map(|_| bind_tcp(actual));
+            std::iter::once(Ok(first)).chain(rest).map(|socket| socket.map(Bound::Tcp).map_err(explain)).collect()
+        }
+        ListenAddr::Unix(path) => {
+            let socket = bind_unix(path).map_err(explain)?;
+            let file = Arc::new(SocketFile(path.clone()));
+            (0..workers).map(|_| Ok(Bound::Unix(socket.try_clone().map_err(explain)?, Arc::clone(&file)))).collect()
+        }
+    }
+}
+
+impl Bound {
+    /// Where clients connect, with the port that was chosen for port 0.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(tcp) => tcp.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        // `[::]` means IPv6 and IPv4, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    if path.metadata().is_ok_and(|file| file.file_type().is_socket()) {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            // Left behind by a process that was killed.
+            Err(_) => std::fs::remove_file(path)?,
+        }
+    }
+    let socket = std::os::unix::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Removes the unix socket's file when the last worker has closed it.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// How many clients one listener may have, over all workers.
+pub struct Places {
+    taken: AtomicUsize,
+    limit: usize,
+}
+
+impl Places {
+    /// None taken.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), limit }
+    }
+
+    /// A place for one client, given back on drop; `None` when all are taken.
+    pub fn take(self: &Arc<Self>, open: &IntGauge) -> Option<Place> {
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < self.limit).then_some(taken + 1)).ok()?;
+        open.inc();
+        Some(Place { places: Arc::clone(self), open: open.clone() })
+    }
+
+    /// Clients now.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// One client's place.
+pub struct Place {
+    places: Arc<Places>,
+    open: IntGauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.taken.fetch_sub(1, Ordering::Relaxed);
+        self.open.dec();
+    }
+}
+
+/// Accepts until the drain closes listeners, and runs `serve` for every client, in a task of its own on this worker.
+///
+/// The accept queue is emptied before the socket is closed: its clients believe that they are connected. A client whose handshake completes
+/// between the last look and the close is reset, unless the kernel hands it to another listener on the port (`net.ipv4.tcp_migrate_req`).
+pub async fn accept<F>(
+    bound: Bound,
+    name: &str,
+    drain: &Drain,
+    metrics: &ListenerMetrics,
+    tasks: &TaskTracker,
+    serve: impl Fn(Socket, Option<SocketAddr>) -> F,
+) -> io::Result<()>
+where
+    F: Future<Output = ()> + 'static,
+{
+    let socket = Listening::new(bound)?;
+    let mut pause = MIN_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.closing.cancelled() => break,
+            // Cancel-safe: a connection that is not returned stays in the kernel's queue.
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((client, peer)) => {
+                pause = MIN_PAUSE;
+                tasks.spawn_local(serve(client, peer));
+            }
+            // The client has gone again while it waited in the queue.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(error) => {
+                metrics.accept_errors.inc();
+                if pause == MIN_PAUSE {
+                    tracing::error!(listener = name, %error, "cannot accept clients; they wait in the kernel's queue (raise the limit of open files?)");
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+        }
+    }
+    while let Some(Ok((client, peer))) = socket.accept().now_or_never() {
+        tasks.spawn_local(serve(client, peer));
+    }
+    Ok(())
+}
+
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener, #[expect(dead_code, reason = "removes the file when the last worker drops it")] Arc<SocketFile>),
+}
+
+impl Listening {
+    fn new(bound: Bound) -> io::Result<Self> {
+        Ok(match bound {
+            Bound::Tcp(tcp) => Self::Tcp(TcpListener::from_std(tcp)?),
+            Bound::Unix(unix, file) => Self::Unix(UnixListener::from_std(unix)?, file),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(tcp) => tcp.accept().await.map(|(client, peer)| (Socket::Tcp(client), Some(peer))),
+            Self::Unix(unix, _) => unix.accept().await.map(|(client, _)| (Socket::Unix(client), None)),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The stock of the `relay` mode: a few connections, opened ahead of need and never used, one for each client that comes.
+//!
+//! ```text
+//!            take()                          tend(), one task per stock
+//!  client ──────────► idle? ── yes, fit ──►  polls every idle connection, so that a dead one is gone before anyone asks
+//!                       │ no                 replaces what was taken, has died or grown old
+//!                       └─► waiters ◄─────── hands each new connection to the longest waiter first, else to idle
+//! ```
+//!
+//! Every worker has its own stock: nothing here is shared between threads. Opening is bounded ([`MAX_OPENING`]) whatever the demand, so a
+//! thousand clients that reconnect at once cause a queue and not a thousand handshakes. A failed open fails the longest waiter; refilling for
+//! nobody in particular backs off.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Backend;
+use crate::error::{Error, Kind, Result};
+use crate::metrics::{EvictReason, LeaseOutcome, ListenerMetrics, UpstreamState};
+
+/// Connections being opened at one time by one worker.
+const MAX_OPENING: usize = 16;
+/// The first pause after a failed refill; it doubles up to [`MAX_PAUSE`], each with up to half of jitter, so that proxies do not march in step.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// How many, how old, how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections kept ready.
+    pub min_idle: usize,
+    /// A connection unused for so long is replaced. Each gets up to a fifth less, at random, so that they are not all replaced at once.
+    pub max_idle_age: Duration,
+    /// How long a client waits.
+    pub wait_timeout: Duration,
+}
+
+/// Connections opened ahead of need, each handed out once.
+pub struct Stock<B: Backend> {
+    backend: Arc<B>,
+    limits: Limits,
+    metrics: ListenerMetrics,
+    idle: RefCell<VecDeque<Idle<B::Connection>>>,
+    waiters: RefCell<VecDeque<oneshot::Sender<Result<B::Connection>>>>,
+    opening: Cell<usize>,
+    /// Something changed that the tender has to look at.
+    changed: Notify,
+}
+
+struct Idle<C> {
+    connection: C,
+    expires: Instant,
+}
+
+impl<B: Backend> Stock<B> {
+    /// An empty stock; [`Stock::tend`] fills it.
+    pub fn new(backend: Arc<B>, limits: Limits, metrics: ListenerMetrics) -> Self {
+        Self {
+            backend,
+            limits,
+            metrics,
+            idle: RefCell::default(),
+            waiters: RefCell::default(),
+            opening: Cell::new(0),
+            changed: Notify::new(),
+        }
+    }
+
+    /// A connection for one client: a ready one, or the next that can be opened.
+    ///
+    /// Cancel-safe: a connection that arrives for a caller who has gone is given to the next.
+    ///
+    /// # Errors
+    /// The upstream's, if opening failed; `Ours/Timeout` after `wait_timeout`.
+    pub async fn take(&self) -> Result<B::Connection> {
+        let started = Instant::now();
+        let (outcome, taken) = match self.take_idle(started) {
+            Some(connection) => (LeaseOutcome::Warm, Ok(connection)),
+            None => self.wait().await,
+        };
+        self.metrics.leases.of(outcome).inc();
+        self.metrics.pool_wait.observe(started.elapsed().as_secs_f64());
+        taken
+    }
+
+    fn take_idle(&self, now: Instant) -> Option<B::Connection> {
+        // Fit as far as this machine can know: whatever the server has sent or closed by now is seen here.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let taken = loop {
+            let mut idle = self.idle.borrow_mut().pop_front()?;
+            match self.unfit(&mut idle, now, &mut nobody) {
+                None => break idle.connection,
+                Some(reason) => self.evict(reason),
+            }
+        };
+        self.metrics.upstream.of(UpstreamState::Idle).dec();
+        self.changed.notify_one();
+        Some(taken)
+    }
+
+    async fn wait(&self) -> (LeaseOutcome, Result<B::Connection>) {
+        let (give, mut receive) = oneshot::channel();
+        let opened_for_it = {
+            let mut waiters = self.waiters.borrow_mut();
+            waiters.push_back(give);
+            waiters.len() > self.opening.get()
+        };
+        self.changed.notify_one();
+        match timeout(self.limits.wait_timeout, &mut receive).await {
+            Ok(Ok(Ok(connection))) => (if opened_for_it { LeaseOutcome::Cold } else { LeaseOutcome::Waited }, Ok(connection)),
+            Ok(Ok(Err(error))) => (LeaseOutcome::Failed, Err(error)),
+            Ok(Err(_)) => (LeaseOutcome::Failed, Err(Error::ours(Kind::Draining, "the stock was closed"))),
+            Err(_) => {
+                let limit = humantime::format_duration(self.limits.wait_timeout);
+                (
+                    LeaseOutcome::Timeout,
+                    Err(Error::ours(Kind::Timeout, format!("no upstream connection within {limit} (pool_wait_timeout)"))),
+                )
+            }
+        }
+    }
+
+    /// Keeps the stock filled and fit, for ever; from `closing` on it keeps nothing ready and only serves those who wait. `moved` wakes it when
+    /// the upstream's name or files have changed.
+    pub async fn tend(&self, mut moved: watch::Receiver<u64>, closing: CancellationToken) {
+        let mut opens = FuturesUnordered::new();
+        let mut refill = Refill::default();
+        loop {
+            let target = if closing.is_cancelled() { 0 } else { self.limits.min_idle };
+            if target == 0 {
+                self.evict_all(EvictReason::Drain);
+            }
+            while self.opening.get() < self.wanted(target, &refill) {
+                self.opening.set(self.opening.get() + 1);
+                self.metrics.upstream.of(UpstreamState::Connecting).inc();
+                opens.push(self.backend.open());
+            }
+            // Every arm is cancel-safe: what they wait for is kept in `self`, `opens` and `refill`.
+            tokio::select! {
+                Some(outcome) = opens.next() => self.opened(outcome, &mut refill),
+                () = poll_fn(|cx| self.poll_evict(cx)) => {}
+                () = sleep_until(self.next_alarm(&refill)) => {}
+                () = self.changed.notified() => {}
+                Ok(()) = moved.changed() => {}
+                () = closing.cancelled(), if target > 0 => {}
+            }
+        }
+    }
+
+    /// How many opens should be under way: one for each who waits, and the stock's deficit unless refilling has just failed.
+    fn wanted(&self, target: usize, refill: &Refill) -> usize {
+        let deficit = if refill.may_try(Instant::now()) { target.saturating_sub(self.idle.borrow().len()) } else { 0 };
+        (self.waiters.borrow().len() + deficit).min(MAX_OPENING)
+    }
+
+    fn opened(&self, outcome: Result<B::Connection>, refill: &mut Refill) {
+        self.opening.set(self.opening.get() - 1);
+        self.metrics.upstream.of(UpstreamState::Connecting).dec();
+        refill.note(outcome.is_ok(), Instant::now());
+        let mut outcome = outcome;
+        loop {
+            let waiter = self.waiters.borrow_mut().pop_front();
+            let Some(waiter) = waiter else { break };
+            match waiter.send(outcome) {
+                Ok(()) => return,
+                // That client has gone; the next one is as good.
+                Err(unclaimed) => outcome = unclaimed,
+            }
+        }
+        match outcome {
+            Ok(connection) => self.keep(connection),
+            Err(error) => tracing::debug!(%error, pause = ?refill.pause(), "cannot refill the stock"),
+        }
+    }
+
+    fn keep(&self, connection: B::Connection) {
+        let age = self.limits.max_idle_age.mul_f64(1.0 - 0.2 * fastrand::f64());
+        self.idle.borrow_mut().push_back(Idle { connection, expires: Instant::now() + age });
+        self.metrics.upstream.of(UpstreamState::Idle).inc();
+    }
+
+    /// Ready when it has thrown something away, so that the tender replaces it.
+    fn poll_evict(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        let mut evicted = Poll::Pending;
+        self.idle.borrow_mut().retain_mut(|idle| match self.unfit(idle, now, cx) {
+            None => true,
+            Some(reason) => {
+                self.evict(reason);
+                evicted = Poll::Ready(());
+                false
+            }
+        });
+        evicted
+    }
+
+    fn unfit(&self, idle: &mut Idle<B::Connection>, now: Instant, cx: &mut Context<'_>) -> Option<EvictReason> {
+        if idle.expires <= now {
+            return Some(EvictReason::IdleAge);
+        }
+        match self.backend.poll_unfit(&mut idle.connection, cx) {
+            Poll::Ready(reason) => Some(reason),
+            Poll::Pending => None,
+        }
+    }
+
+    fn evict(&self, reason: EvictReason) {
+        self.metrics.evictions.of(reason).inc();
+        self.metrics.upstream.of(UpstreamState::Idle).dec();
+    }
+
+    fn evict_all(&self, reason: EvictReason) {
+        for _ in self.idle.take() {
+            self.evict(reason);
+        }
+    }
+
+    /// When the oldest connection expires or refilling may be tried again.
+    fn next_alarm(&self, refill: &Refill) -> Instant {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let expiry = self.idle.borrow().iter().map(|idle| idle.expires).min().unwrap_or(far);
+        refill.not_before.map_or(expiry, |retry| expiry.min(retry.max(Instant::now() + Duration::from_millis(1))))
+    }
+}
+
+/// The pause after failed refills.
+#[derive(Default)]
+struct Refill {
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Refill {
+    fn may_try(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|at| at <= now)
+    }
+
+    fn note(&mut self, ok: bool, now: Instant) {
+        if ok {
+            *self = Self::default();
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.not_before = Some(now + self.pause().mul_f64(1.0 + 0.5 * fastrand::f64()));
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        MIN_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10)).min(MAX_PAUSE)
+    }
+}

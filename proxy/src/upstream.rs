@@ -1,0 +1,322 @@
+//! Opening one verified TLS connection: name, TCP, TLS and, where the proxy has credentials of its own, login; all under one deadline.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
+use rustls_pki_types::ServerName;
+use secrecy::SecretString;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+use crate::config::{Listener, Password, Protocol};
+use crate::error::{Error, Kind, Result, Side};
+use crate::metrics::{DialPhase, EvictReason, Handshake, ListenerMetrics, ReloadResult};
+use crate::names::Names;
+use crate::pool::Backend;
+use crate::reload::{Change, Reloaded};
+use crate::stream::{Socket, Stream};
+use crate::tls::{self, TlsStream};
+use crate::{postgres, redis};
+
+/// What a server that speaks first may say before a client has come; more is backpressure's business.
+const EARLY_BYTES: usize = 16 * 1024;
+
+/// The server behind a listener: how to reach it, and what was last known of it. Shared by all workers.
+pub struct Upstream {
+    protocol: Protocol,
+    config: crate::config::Upstream,
+    tcp_keepalive: Duration,
+    tcp_user_timeout: Duration,
+    /// The name's addresses.
+    pub names: Names,
+    server_name: ServerName<'static>,
+    tls: Reloaded<ClientConfig>,
+    password: Option<Reloaded<SecretString>>,
+    /// PostgreSQL: the keys derived from the password, so that 4096 rounds of HMAC are paid once and not per connection.
+    pub scram_keys: postgres::KeyCache,
+    certificate: Mutex<Vec<u8>>,
+    /// Grows when files are reloaded; connections of an older generation are retired.
+    generation: AtomicU64,
+    /// Wakes whoever keeps connections: the name or the files have changed.
+    moved: watch::Sender<u64>,
+    metrics: ListenerMetrics,
+}
+
+/// A connection to the upstream that no client has used yet.
+pub struct Connection {
+    /// TLS complete, logged in where the proxy does that.
+    pub stream: Stream,
+    /// Bytes that the server sent unasked (`tls://` only: some protocols greet).
+    pub early: Vec<u8>,
+    address: SocketAddr,
+    generation: u64,
+}
+
+impl Upstream {
+    /// Reads the certificates and the password.
+    ///
+    /// # Errors
+    /// Names the file or the setting and what is wrong with it.
+    pub fn new(listener: &Listener, metrics: ListenerMetrics) -> std::result::Result<Self, String> {
+        let config = listener.upstream.clone();
+        let alpn: &'static [&'static [u8]] = if config.direct_tls { &[b"postgresql"] } else { &[] };
+        let settings = config.tls.clone();
+        let mut files: Vec<_> = settings.ca_file.iter().cloned().collect();
+        files.extend(settings.client_cert.iter().flat_map(|(cert, key)| [cert.clone(), key.clone()]));
+        let password = config.credentials.as_ref().map(|login| password(&login.password)).transpose()?;
+        Ok(Self {
+            protocol: listener.protocol,
+            names: Names::new(&config.host, config.port),
+            server_name: tls::server_name(&config.tls, &config.host)?,
+            tls: Reloaded::new(files, move || tls::client_config(&settings, alpn))?,
+            password,
+            config,
+            tcp_keepalive: listener.tcp_keepalive,
+            tcp_user_timeout: listener.tcp_user_timeout,
+            scram_keys: postgres::KeyCache::default(),
+            certificate: Mutex::default(),
+            generation: AtomicU64::new(0),
+            moved: watch::channel(0).0,
+            metrics,
+        })
+    }
+
+    /// The settings it was made from.
+    #[must_use]
+    pub fn config(&self) -> &crate::config::Upstream {
+        &self.config
+    }
+
+    /// The proxy's own password, if it logs in.
+    #[must_use]
+    pub fn password(&self) -> Option<Arc<SecretString>> {
+        self.password.as_ref().map(Reloaded::current)
+    }
+
+    /// Looks at the certificate and password files; a change retires the connections made before it.
+    pub fn look_at_files(&self, listener: &str) {
+        for change in [self.tls.look(), self.password.as_ref().map_or(Change::None, Reloaded::look)] {
+            if report_reload(change, listener, "upstream", &self.metrics) {
+                self.generation.fetch_add(1, Ordering::Release);
+                self.moved.send_modify(|count| *count += 1);
+            }
+        }
+    }
+
+    /// Grows when the name or the files have changed.
+    pub fn moved(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+
+    /// Asks for the name's addresses and notices when they have changed.
+    ///
+    /// # Errors
+    /// `Upstream/Dns`.
+    pub async fn resolve(&self) -> Result<Vec<SocketAddr>> {
+        let (addresses, moved) = self.names.resolve().await.map_err(|why| Error::upstream(Kind::Dns, why))?;
+        if moved {
+            self.metrics.dns_changes.inc();
+            tracing::info!(host = self.config.host, ?addresses, "the name has new addresses: unused connections to others are retired");
+            self.moved.send_modify(|count| *count += 1);
+        }
+        Ok(addresses)
+    }
+
+    /// Name, TCP and TLS, without the login. Cancel-safe: a dropped future closes what it had opened.
+    ///
+    /// # Errors
+    /// Side upstream, kind by the step that failed, within `connect_timeout`.
+    pub async fn connect(&self) -> Result<Connection> {
+        self.within_deadline(self.steps_to_tls()).await
+    }
+
+    async fn within_deadline<T>(&self, steps: impl Future<Output = Result<T>>) -> Result<T> {
+        let outcome = match timeout(self.config.connect_timeout, steps).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let limit = humantime::format_duration(self.config.connect_timeout);
+                Err(Error::upstream(Kind::Timeout, format!("no connection within {limit} (connect_timeout); is the server reachable?")))
+            }
+        };
+        if let Err(error) = &outcome {
+            self.metrics.error(error.kind);
+        }
+        outcome
+    }
+
+    async fn steps_to_tls(&self) -> Result<Connection> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let addresses = self.timed(DialPhase::Dns, self.resolve()).await?;
+        let (tcp, address) = self.timed(DialPhase::Tcp, self.connect_any(&addresses)).await?;
+        let stream = self.timed(DialPhase::Tls, Box::pin(self.handshake(tcp))).await?;
+        Ok(Connection { stream, early: Vec::new(), address, generation })
+    }
+
+    async fn timed<T, E>(&self, phase: DialPhase, step: impl Future<Output = std::result::Result<T, E>>) -> std::result::Result<T, E> {
+        let started = Instant::now();
+        let outcome = step.await;
+        if outcome.is_ok() {
+            self.metrics.dial_seconds.of(phase).observe(started.elapsed().as_secs_f64());
+        }
+        outcome
+    }
+
+    /// The addresses in the resolver's order, each with its share of the time, so that one dead address does not use up the deadline.
+    async fn connect_any(&self, addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr)> {
+        let share = self.config.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
+        let mut last = None;
+        for address in addresses {
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => {
+                    tune(&tcp, self.tcp_keepalive, self.tcp_user_timeout);
+                    return Ok((tcp, *address));
+                }
+                Ok(Err(error)) => last = Some(Error::upstream(Kind::Tcp, format!("{address}: {error}"))),
+                Err(_) => last = Some(Error::upstream(Kind::Timeout, format!("{address}: no answer to TCP connect"))),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::upstream(Kind::Dns, "no addresses")))
+    }
+
+    async fn handshake(&self, mut tcp: TcpStream) -> Result<Stream> {
+        if self.protocol == Protocol::Postgres && !self.config.direct_tls {
+            postgres::request_tls(&mut tcp).await?;
+        }
+        let connector = TlsConnector::from(self.tls.current());
+        let (tcp, connection) = connector
+            .connect(self.server_name.clone(), tcp)
+            .await
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => Error::upstream(
+                    Kind::TlsRefused,
+                    "the server closed the connection during the handshake; is this its TLS port, and does it allow this address?",
+                ),
+                _ => tls::explain(Side::Upstream, &error),
+            })?
+            .into_inner();
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let handshake = match (connection.protocol_version(), resumed) {
+            (Some(ProtocolVersion::TLSv1_2), false) => Handshake::Tls12Full,
+            (Some(ProtocolVersion::TLSv1_2), true) => Handshake::Tls12Resumed,
+            (_, false) => Handshake::Tls13Full,
+            (_, true) => Handshake::Tls13Resumed,
+        };
+        self.metrics.handshakes.of(handshake).inc();
+        if let Some(leaf) = connection.peer_certificates().and_then(<[_]>::first) {
+            self.note_certificate(leaf);
+        }
+        Ok(Stream::Tls(Box::new(TlsStream::new(Socket::Tcp(tcp), connection.into()))))
+    }
+
+    /// Publishes the expiry of a certificate that was not seen at the last handshake.
+    fn note_certificate(&self, der: &[u8]) {
+        let mut seen = self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen != der {
+            der.clone_into(&mut seen);
+            if let Some(expiry) = tls::expiry(der) {
+                self.metrics.cert_expiry.set(expiry);
+            }
+        }
+    }
+}
+
+impl Backend for Upstream {
+    type Connection = Connection;
+
+    async fn open(&self) -> Result<Connection> {
+        self.within_deadline(async {
+            let mut connection = self.steps_to_tls().await?;
+            // PostgreSQL logs in with the client's own startup parameters, so only when there is a client.
+            if let (Protocol::Redis, Some(login), Some(password)) = (self.protocol, &self.config.credentials, self.password()) {
+                let database = self.config.database.as_deref().and_then(|number| number.parse().ok());
+                let login = redis::login(&mut connection.stream, login.user.as_deref(), &password, database);
+                self.timed(DialPhase::Login, Box::pin(login)).await?;
+            }
+            Ok(connection)
+        })
+        .await
+    }
+
+    fn poll_unfit(&self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<EvictReason> {
+        if connection.generation != self.generation.load(Ordering::Acquire) {
+            return Poll::Ready(EvictReason::Reload);
+        }
+        if !self.names.still_has(connection.address) {
+            return Poll::Ready(EvictReason::Dns);
+        }
+        let mut bytes = [0; 1024];
+        loop {
+            // Reading also takes in the session tickets that make the next handshake a resumed one.
+            let mut buf = ReadBuf::new(&mut bytes);
+            match std::pin::Pin::new(&mut connection.stream).poll_read(cx, &mut buf) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if self.protocol == Protocol::Tls && !buf.filled().is_empty() => {
+                    connection.early.extend_from_slice(buf.filled());
+                    if connection.early.len() >= EARLY_BYTES {
+                        return Poll::Pending;
+                    }
+                }
+                // Neither Redis nor PostgreSQL speaks first, except to say that it is closing.
+                Poll::Ready(_) => return Poll::Ready(EvictReason::ServerClosed),
+            }
+        }
+    }
+}
+
+/// Nagle off, keepalive and TCP_USER_TIMEOUT on: a peer that vanished is noticed in seconds, not in the kernel's 15 minutes.
+pub fn tune(tcp: &TcpStream, keepalive: Duration, user_timeout: Duration) {
+    let socket = SockRef::from(tcp);
+    // Each fails only on a socket that is already dead, and then the next read says so.
+    let _ = socket.set_tcp_nodelay(true);
+    if !keepalive.is_zero() {
+        // Three unanswered probes, a third of the first wait apart, but never more than one a second.
+        let interval = (keepalive / 3).max(Duration::from_secs(1));
+        let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive).with_interval(interval).with_retries(3));
+    }
+    if !user_timeout.is_zero() {
+        let _ = socket.set_tcp_user_timeout(Some(user_timeout));
+    }
+}
+
+/// A password that follows its file.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn password(source: &Password) -> std::result::Result<Reloaded<SecretString>, String> {
+    match source {
+        Password::Inline(secret) => {
+            let secret = secret.clone();
+            Reloaded::new(Vec::new(), move || Ok(secret.clone()))
+        }
+        Password::File(path) => {
+            let file = path.clone();
+            Reloaded::new(vec![path.clone()], move || tls::login_file(&file))
+        }
+    }
+}
+
+/// Logs and counts what a look at files found; true when something new is in use.
+pub fn report_reload(change: Change, listener: &str, whose: &'static str, metrics: &ListenerMetrics) -> bool {
+    match change {
+        Change::None => false,
+        Change::Taken => {
+            metrics.reloads.of(ReloadResult::Ok).inc();
+            tracing::info!(listener, side = whose, "files changed: the new content is in use");
+            true
+        }
+        Change::Refused(why) => {
+            metrics.reloads.of(ReloadResult::Failed).inc();
+            tracing::error!(listener, side = whose, why, "files changed but cannot be used: the previous content stays in use");
+            false
+        }
+    }
+}
