@@ -3,6 +3,7 @@
 mod certificate;
 mod config;
 mod failure;
+mod sessions;
 mod stream;
 
 pub use certificate::expiry;
