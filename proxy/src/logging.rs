@@ -96,7 +96,8 @@ fn parse(directive: &str) -> Result<EnvFilter, String> {
             ));
         }
     }
-    EnvFilter::builder().parse(directive).map_err(|error| format!("log level: {directive:?}: {error}"))
+    let tight: String = directive.chars().filter(|c| !c.is_whitespace()).collect();
+    EnvFilter::builder().parse(tight).map_err(|error| format!("log level: {directive:?}: {error}"))
 }
 
 /// Writes one event as one line.

@@ -19,7 +19,7 @@ use crate::config::{ClientAuth, Config, ListenAddr, Password};
 const ABI_KNOWN: ABI = ABI::V6;
 
 /// Name resolution (nsswitch, resolv.conf wherever it points, nss modules) and /proc for the process metrics.
-const READ_ALWAYS: [&str; 13] = [
+const READ_ALWAYS: [&str; 12] = [
     "/etc",
     "/usr",
     "/lib",
@@ -27,7 +27,6 @@ const READ_ALWAYS: [&str; 13] = [
     "/proc",
     "/sys",
     "/run",
-    "/var/run",
     "/dev/null",
     "/dev/zero",
     "/dev/random",

@@ -121,7 +121,7 @@ mod tests {
         tokio::spawn(async move {
             let mut answers = answers.into_iter().peekable();
             while let Ok((mut stream, _)) = listener.accept().await {
-                let answer = if let Some(next) = answers.peek().copied() { next } else { break };
+                let Some(answer) = answers.peek().copied() else { break };
                 let mut request = [0; 512];
                 let read = stream.read(&mut request).await.unwrap();
                 assert!(request[..read].starts_with(b"GET /startup HTTP/1.1\r\nHost: 127.0.0.1:"));

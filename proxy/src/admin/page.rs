@@ -52,7 +52,7 @@ fn heading(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     write!(
         out,
         "<header><h1>redis-tls-proxy</h1><span class=\"pill {colour}\">{}</span><span class=\"soft\">{}</span>\
-         <span class=\"soft push\">version {} · up {} · {} {} · Landlock {} · log level {}</span></header>\n",
+         <span class=\"soft push\">version {} · up {} · {} {} · Landlock {} · log level {}</span></header>",
         snapshot.state.word(),
         Escaped(snapshot.not_ready.as_deref().unwrap_or_default()),
         Escaped(&snapshot.version),
@@ -69,7 +69,7 @@ fn listener(out: &mut String, one: &ListenerSnapshot, now: i64) -> fmt::Result {
     write!(
         out,
         "<section><div class=\"head\"><h2>{}</h2><span class=\"pill accent\">{}</span><span class=\"pill soft\">{}</span></div>\
-         <div class=\"path\">clients <span class=\"soft\">→ {} →</span> {} <span class=\"soft\">→ TLS →</span> {}</div>\n",
+         <div class=\"path\">clients <span class=\"soft\">→ {} →</span> {} <span class=\"soft\">→ TLS →</span> {}</div>",
         Escaped(&facts.name),
         Escaped(&facts.protocol),
         Escaped(&facts.pool_mode),
@@ -89,8 +89,8 @@ fn tiles(out: &mut String, one: &ListenerSnapshot) -> fmt::Result {
     tile(out, "", &Count(one.clients.open), "clients open")?;
     tile(out, "", &Count(open), "upstream connections")?;
     match one.warm_share {
-        Some(share) => tile(out, "", &format_args!("{:.1} %", share * 100.0), "found one warm")?,
-        None => tile(out, "soft", &"–", "found one warm")?,
+        Some(share) => tile(out, "", &format_args!("{:.1} %", share * 100.0), "served warm")?,
+        None => tile(out, "soft", &"–", "served warm")?,
     }
     let relayed = one.bytes.client_to_upstream.saturating_add(one.bytes.upstream_to_client);
     tile(out, "", &Size(relayed), "relayed")?;
@@ -119,7 +119,7 @@ fn table(out: &mut String, one: &ListenerSnapshot, now: i64) -> fmt::Result {
     )?;
     row(out, "Rejected")?;
     nonzero(out, &clients.rejected_by)?;
-    row(out, "Ended")?;
+    row(out, "Ended by")?;
     nonzero(out, &clients.closed_by)?;
     row(out, "Bytes")?;
     write!(out, "<span>{} to the server</span>", Size(one.bytes.client_to_upstream))?;
@@ -136,7 +136,7 @@ fn table(out: &mut String, one: &ListenerSnapshot, now: i64) -> fmt::Result {
     nonzero(out, &one.leases)?;
     row(out, "Opening one takes")?;
     for (phase, seconds) in &one.mean_dial_seconds {
-        write!(out, "<span>{phase} {:.1} ms</span>", seconds * 1000.0)?;
+        write!(out, "<span><i>{phase}</i> {:.1} ms</span>", seconds * 1000.0)?;
     }
     row(out, "Handshakes")?;
     nonzero(out, &one.handshakes)?;
@@ -146,20 +146,20 @@ fn table(out: &mut String, one: &ListenerSnapshot, now: i64) -> fmt::Result {
     for address in &one.facts.addresses {
         write!(out, "<span>{}</span>", Escaped(address))?;
     }
-    write!(out, "<span>{} changes</span>", Count(one.dns_changes))?;
+    write!(out, "<span><i>changed</i> {}×</span>", Count(one.dns_changes))?;
     row(out, "Certificates")?;
     for (whose, certificate) in [("server", &one.upstream_certificate), ("ours", &one.listen_certificate)] {
         if let Some(certificate) = certificate {
-            write!(out, "<span class=\"{}\">{whose}: {}</span>", urgency(certificate), Left(certificate))?;
+            write!(out, "<span class=\"{}\"><i>{whose}</i> {}</span>", urgency(certificate), Left(certificate))?;
         }
     }
-    write!(out, "<span>{} reloads</span><span>{} failed</span>", Count(one.reloads.ok), Count(one.reloads.failed))?;
+    write!(out, "<span><i>reloaded</i> {}×</span><span><i>refused</i> {}×</span>", Count(one.reloads.ok), Count(one.reloads.failed))?;
     row(out, "Errors")?;
     nonzero(out, &one.errors)?;
     if let Some(error) = &one.facts.last_error {
         row(out, "Last error")?;
         let age = u64::try_from(now.saturating_sub(error.at)).unwrap_or(0);
-        write!(out, "{}: {} <span class=\"soft\">({} ago)</span>", Escaped(&error.side), Escaped(&error.message), Age(age))?;
+        write!(out, "{}: {} <i>({} ago)</i>", Escaped(&error.side), Escaped(&error.message), Age(age))?;
     }
     out.write_str("</td></tr></table>")
 }
@@ -176,7 +176,7 @@ fn row(out: &mut String, name: &str) -> fmt::Result {
 fn nonzero<'a>(out: &mut String, counts: impl IntoIterator<Item = (&'a &'static str, &'a u64)>) -> fmt::Result {
     let mut any = false;
     for (label, count) in counts.into_iter().filter(|(_, count)| **count > 0) {
-        write!(out, "<span>{} {}</span>", Count(*count), label.replace('_', " "))?;
+        write!(out, "<span><i>{}</i> {}</span>", label.replace(['_', ','], " "), Count(*count))?;
         any = true;
     }
     if any { Ok(()) } else { out.write_str("<span class=\"soft\">none</span>") }
@@ -313,12 +313,12 @@ mod tests {
             "3 open of 10000",
             "1\u{202f}234\u{202f}567 accepted",
             "3 rejected",
-            "2 auth",
+            "<i>auth</i> 2",
             "2.0 KiB to the server",
             "4.7 GiB to clients",
             "4 idle",
             "90.0 %",
-            "tls 6.0 ms",
+            "<i>tls</i> 6.0 ms",
             "41 days left",
             "fd00::7",
             "(1 min 15 s ago)",

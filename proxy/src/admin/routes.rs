@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::Control;
 use super::guard::{Caller, may_control};
@@ -123,12 +123,15 @@ impl Routes {
         if let Err(why) = may_control(&caller(peer, request.headers())) {
             return text(StatusCode::FORBIDDEN, why);
         }
-        let body = Limited::new(request.into_body(), MAX_DIRECTIVE_BYTES).collect();
-        let body = match tokio::time::timeout(self.body_timeout, body).await {
+        let too_large = || text(StatusCode::PAYLOAD_TOO_LARGE, format!("a filter has at most {MAX_DIRECTIVE_BYTES} bytes"));
+        // Said before the body is sent, if the request tells its length.
+        if request.body().size_hint().lower() > MAX_DIRECTIVE_BYTES as u64 {
+            return too_large();
+        }
+        let body = Limited::new(request.into_body(), MAX_DIRECTIVE_BYTES);
+        let body = match tokio::time::timeout(self.body_timeout, body.collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                return text(StatusCode::PAYLOAD_TOO_LARGE, format!("a filter has at most {MAX_DIRECTIVE_BYTES} bytes"));
-            }
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return too_large(),
             Ok(Err(_)) => return text(StatusCode::BAD_REQUEST, "the body ended early"),
             Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
         };

@@ -25,7 +25,8 @@ impl Control for Fake {
     }
 
     fn metrics(&self) -> String {
-        "# HELP a b\na 1\n".into()
+        // Larger than every buffer on the way.
+        "# HELP a b\na 1\n".repeat(50_000)
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -111,6 +112,7 @@ fn every_path_answers_get_and_head() {
         assert!(get.contains(&format!("content-type: {content_type}\r\n")), "{path}: {get}");
         assert!(get.contains("x-content-type-options: nosniff\r\n") && get.contains("cache-control: no-store\r\n"), "{get}");
         assert!(body(&get).starts_with(start_of_body), "{path}: {get}");
+        assert!(get.contains(&format!("content-length: {}\r\n", body(&get).len())), "{path}");
         let head = request(admin.address(), &format!("HEAD {path}"), "", "");
         assert_eq!((status(&head), body(&head)), (200, ""), "{path}");
         assert!(head.contains(&format!("content-length: {}\r\n", body(&get).len())), "{head}");
@@ -280,4 +282,33 @@ fn errors_of_one_connection_are_told_from_ours() {
     let of_one = |code: i32| is_of_one_connection(&io::Error::from_raw_os_error(code));
     // ECONNABORTED, EINTR; EMFILE, ENFILE, ENOMEM.
     assert_eq!([103, 4, 24, 23, 12].map(of_one), [true, true, false, false, false]);
+}
+
+/// The limit of descriptors is the process's, so this happens in a process of its own.
+#[test]
+fn accepting_survives_running_out_of_descriptors() {
+    const INSIDE: &str = "ADMIN_TEST_OUT_OF_DESCRIPTORS";
+    if std::env::var_os(INSIDE).is_none() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "admin::tests::accepting_survives_running_out_of_descriptors", "--nocapture"])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&child.stderr));
+        return;
+    }
+    let (admin, _fake) = start(LIMITS);
+    let maximum = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, rustix::process::Rlimit { current: Some(64), maximum }).unwrap();
+    let mut hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    assert!(hoard.len() < 64);
+    hoard.pop();
+    let mut stream = connect(admin.address());
+    stream.write_all(b"GET /liveness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "no descriptor is left to accept it with");
+    drop(hoard);
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(status(&rest(stream)), 200);
 }
