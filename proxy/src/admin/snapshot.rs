@@ -1,0 +1,366 @@
+//! What the status page and `/status` show: plain data, read off the metrics at the moment somebody asks.
+//!
+//! The field names are the JSON's keys and part of the interface. Nothing here is a secret: names, addresses, counts and error texts that
+//! are fit for the log. Times are Unix seconds, sizes bytes, everything counted since the process started.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::error::{Kind, Label, Side};
+use crate::metrics::{By, DialPhase, LeaseOutcome, ListenerMetrics, ReloadResult, UpstreamState};
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// The process at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// The program's version.
+    pub version: String,
+    /// Where in its life the process is.
+    pub state: State,
+    /// Why it is not ready; absent when it is.
+    pub not_ready: Option<String>,
+    /// When this was read, Unix seconds.
+    pub now: i64,
+    /// When the process was ready to accept, Unix seconds.
+    pub started_at: i64,
+    /// Seconds since then.
+    pub uptime_seconds: u64,
+    /// Threads that carry traffic.
+    pub workers: usize,
+    /// The log filter in force.
+    pub log_level: String,
+    /// What Landlock achieved, in a word; `off` when it was not asked for.
+    pub sandbox: String,
+    /// In the order of the configuration.
+    pub listeners: Vec<ListenerSnapshot>,
+}
+
+/// Where in its life the process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not everything is bound and loaded yet.
+    Starting,
+    /// Accepting clients.
+    Ready,
+    /// Going away: SIGTERM or `POST /drain`.
+    Draining,
+}
+
+impl State {
+    /// The word in the JSON and on the page.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// What a listener is, as opposed to what it counted.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerFacts {
+    /// The configured name; the `listener` label of the metrics.
+    pub name: String,
+    /// `redis`, `postgresql` or `tls`.
+    pub protocol: String,
+    /// The address that was bound: `127.0.0.1:6379`, `unix:/run/proxy/redis.sock`.
+    pub listen: String,
+    /// The server, `host:port`.
+    pub upstream: String,
+    /// The addresses that its name last resolved to; empty before the first resolution.
+    pub addresses: Vec<String>,
+    /// How upstream connections are shared: `relay`, …
+    pub pool_mode: String,
+    /// Clients speak TLS to this listener.
+    pub client_tls: bool,
+    /// The configured limit of clients.
+    pub max_clients: usize,
+    /// The latest error, whichever side it came from.
+    pub last_error: Option<LastError>,
+}
+
+/// The latest error of a listener.
+#[derive(Clone, Debug, Serialize)]
+pub struct LastError {
+    /// Who has to act: `client`, `upstream` or `proxy`.
+    pub side: String,
+    /// The `kind` label of the metrics.
+    pub kind: &'static str,
+    /// The line that was logged.
+    pub message: String,
+    /// When, Unix seconds.
+    pub at: i64,
+}
+
+impl LastError {
+    /// From the parts of an error of the data path, at Unix second `at`.
+    pub fn new(side: Side, kind: Kind, message: impl Into<String>, at: i64) -> Self {
+        Self { side: side.to_string(), kind: kind.label(), message: message.into(), at }
+    }
+}
+
+/// One listener at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerSnapshot {
+    /// What it is.
+    #[serde(flatten)]
+    pub facts: ListenerFacts,
+    /// Its clients.
+    pub clients: Clients,
+    /// Payload relayed.
+    pub bytes: Bytes,
+    /// Its connections to the server, now.
+    pub upstream_connections: UpstreamConnections,
+    /// How clients got their upstream connection, by outcome.
+    pub leases: BTreeMap<&'static str, u64>,
+    /// The share of clients that got a connection which was ready, 0 to 1; absent before the first.
+    pub warm_share: Option<f64>,
+    /// Mean seconds per phase of opening an upstream connection; only phases that have happened.
+    pub mean_dial_seconds: BTreeMap<&'static str, f64>,
+    /// Upstream TLS handshakes, by `version,full|resumed`.
+    pub handshakes: BTreeMap<&'static str, u64>,
+    /// Errors, by kind.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Unused upstream connections thrown away, by reason.
+    pub evictions: BTreeMap<&'static str, u64>,
+    /// Failures of accept itself.
+    pub accept_errors: u64,
+    /// Times the server's name pointed elsewhere than before.
+    pub dns_changes: u64,
+    /// Changed files: taken over, refused.
+    pub reloads: Reloads,
+    /// The server's certificate; absent before the first handshake.
+    pub upstream_certificate: Option<Certificate>,
+    /// The listener's own certificate; absent without one.
+    pub listen_certificate: Option<Certificate>,
+}
+
+/// The clients of a listener.
+#[derive(Clone, Debug, Serialize)]
+pub struct Clients {
+    /// Connected now.
+    pub open: u64,
+    /// Accepted.
+    pub accepted: u64,
+    /// Turned away, for whatever reason.
+    pub rejected: u64,
+    /// Turned away, by reason.
+    pub rejected_by: BTreeMap<&'static str, u64>,
+    /// Served and gone, by reason.
+    pub closed_by: BTreeMap<&'static str, u64>,
+}
+
+/// Payload relayed, bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bytes {
+    /// From clients to the server.
+    pub client_to_upstream: u64,
+    /// From the server to clients.
+    pub upstream_to_client: u64,
+}
+
+/// Connections to the server, by what they are doing.
+#[derive(Clone, Debug, Serialize)]
+pub struct UpstreamConnections {
+    /// Ready and unused.
+    pub idle: u64,
+    /// In a client's hands.
+    pub leased: u64,
+    /// Being opened.
+    pub connecting: u64,
+}
+
+/// What became of changed files.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reloads {
+    /// In use.
+    pub ok: u64,
+    /// Refused; the previous content stays in use.
+    pub failed: u64,
+}
+
+/// How long a certificate is still good for.
+#[derive(Clone, Debug, Serialize)]
+pub struct Certificate {
+    /// Unix seconds.
+    pub expires_at: i64,
+    /// Whole days, rounded down; negative when it has expired.
+    pub days_left: i64,
+}
+
+impl Certificate {
+    /// From the metric, in which 0 means that there is none.
+    fn from_expiry(expires_at: i64, now: i64) -> Option<Self> {
+        (expires_at != 0).then(|| Self { expires_at, days_left: expires_at.saturating_sub(now).div_euclid(DAY) })
+    }
+}
+
+impl ListenerSnapshot {
+    /// Reads the listener's metrics. `now` is Unix seconds.
+    #[must_use]
+    pub fn from_metrics(metrics: &ListenerMetrics, facts: ListenerFacts, now: i64) -> Self {
+        let rejected_by = counts(&metrics.clients_rejected);
+        let leases = counts(&metrics.leases);
+        let asked: u64 = leases.values().sum();
+        Self {
+            facts,
+            clients: Clients {
+                open: gauge(&metrics.clients_open),
+                accepted: metrics.clients_accepted.get(),
+                rejected: rejected_by.values().sum(),
+                rejected_by,
+                closed_by: counts(&metrics.clients_closed),
+            },
+            bytes: Bytes { client_to_upstream: metrics.bytes_up.get(), upstream_to_client: metrics.bytes_down.get() },
+            upstream_connections: UpstreamConnections {
+                idle: gauge(metrics.upstream.of(UpstreamState::Idle)),
+                leased: gauge(metrics.upstream.of(UpstreamState::Leased)),
+                connecting: gauge(metrics.upstream.of(UpstreamState::Connecting)),
+            },
+            warm_share: share(metrics.leases.of(LeaseOutcome::Warm).get(), asked),
+            leases,
+            mean_dial_seconds: mean_dial_seconds(metrics),
+            handshakes: counts(&metrics.handshakes),
+            errors: counts(&metrics.errors),
+            evictions: counts(&metrics.evictions),
+            accept_errors: metrics.accept_errors.get(),
+            dns_changes: metrics.dns_changes.get(),
+            reloads: Reloads { ok: metrics.reloads.of(ReloadResult::Ok).get(), failed: metrics.reloads.of(ReloadResult::Failed).get() },
+            upstream_certificate: Certificate::from_expiry(metrics.cert_expiry.get(), now),
+            listen_certificate: Certificate::from_expiry(metrics.listen_cert_expiry.get(), now),
+        }
+    }
+}
+
+/// A gauge counts things and is never meant to be negative; two threads may let it look so for a moment.
+fn gauge(gauge: &prometheus::IntGauge) -> u64 {
+    u64::try_from(gauge.get()).unwrap_or(0)
+}
+
+fn counts<L: Label>(by: &By<L, prometheus::IntCounter>) -> BTreeMap<&'static str, u64> {
+    by.iter().map(|(label, counter)| (label.label(), counter.get())).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 53 bits")]
+fn mean_dial_seconds(metrics: &ListenerMetrics) -> BTreeMap<&'static str, f64> {
+    let mean = |(phase, histogram): (DialPhase, &prometheus::Histogram)| {
+        let samples = histogram.get_sample_count();
+        (samples > 0).then(|| (phase.label(), histogram.get_sample_sum() / samples as f64))
+    };
+    metrics.dial_seconds.iter().filter_map(mean).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::metrics::{Metrics, RejectReason};
+
+    pub(in crate::admin) const NOW: i64 = 1_800_000_000;
+
+    /// A snapshot with something in every part.
+    pub(in crate::admin) fn sample() -> Snapshot {
+        let metrics = Metrics::new().unwrap().listener("redis-6379");
+        metrics.clients_open.set(3);
+        metrics.clients_accepted.inc_by(1_234_567);
+        metrics.clients_rejected.of(RejectReason::Auth).inc_by(2);
+        metrics.clients_rejected.of(RejectReason::MaxClients).inc();
+        metrics.bytes_up.inc_by(2048);
+        metrics.bytes_down.inc_by(5_000_000_000);
+        metrics.upstream.of(UpstreamState::Idle).set(4);
+        metrics.upstream.of(UpstreamState::Leased).set(3);
+        metrics.leases.of(LeaseOutcome::Warm).inc_by(9);
+        metrics.leases.of(LeaseOutcome::Cold).inc();
+        metrics.dial_seconds.of(DialPhase::Tls).observe(0.004);
+        metrics.dial_seconds.of(DialPhase::Tls).observe(0.008);
+        metrics.error(Kind::TlsExpired);
+        metrics.cert_expiry.set(NOW + 41 * DAY + 5);
+        let facts = ListenerFacts {
+            name: "redis-6379".into(),
+            protocol: "redis".into(),
+            listen: "127.0.0.1:6379".into(),
+            upstream: "valkey.example.com:25061".into(),
+            addresses: vec!["10.1.2.3".into(), "fd00::7".into()],
+            pool_mode: "relay".into(),
+            client_tls: false,
+            max_clients: 10_000,
+            last_error: Some(LastError::new(Side::Upstream, Kind::TlsExpired, "certificate expired; renew it", NOW - 75)),
+        };
+        Snapshot {
+            version: "0.1.0".into(),
+            state: State::Ready,
+            not_ready: None,
+            now: NOW,
+            started_at: NOW - 93_784,
+            uptime_seconds: 93_784,
+            workers: 2,
+            log_level: "info".into(),
+            sandbox: "fully".into(),
+            listeners: vec![ListenerSnapshot::from_metrics(&metrics, facts, NOW)],
+        }
+    }
+
+    #[test]
+    fn reads_every_metric_it_shows() {
+        let snapshot = sample();
+        let one = &snapshot.listeners[0];
+        assert_eq!((one.clients.open, one.clients.accepted, one.clients.rejected), (3, 1_234_567, 3));
+        assert_eq!(one.clients.rejected_by["auth"], 2);
+        assert_eq!((one.bytes.client_to_upstream, one.bytes.upstream_to_client), (2048, 5_000_000_000));
+        assert_eq!((one.upstream_connections.idle, one.upstream_connections.leased, one.upstream_connections.connecting), (4, 3, 0));
+        assert_eq!(one.warm_share, Some(0.9));
+        assert!((one.mean_dial_seconds["tls"] - 0.006).abs() < 1e-9, "{:?}", one.mean_dial_seconds);
+        assert_eq!(one.mean_dial_seconds.len(), 1, "phases that never happened have no mean");
+        assert_eq!(one.errors["tls_expired"], 1);
+        assert_eq!(one.upstream_certificate.as_ref().map(|c| c.days_left), Some(41));
+        assert!(one.listen_certificate.is_none());
+    }
+
+    #[test]
+    fn an_unused_listener_claims_nothing() {
+        let metrics = Metrics::new().unwrap().listener("x");
+        let facts = sample().listeners[0].facts.clone();
+        let one = ListenerSnapshot::from_metrics(&metrics, facts, NOW);
+        assert_eq!(one.warm_share, None);
+        assert!(one.upstream_certificate.is_none());
+        assert!(one.mean_dial_seconds.is_empty());
+    }
+
+    #[test]
+    fn an_expired_certificate_has_negative_days() {
+        assert_eq!(Certificate::from_expiry(NOW - 1, NOW).unwrap().days_left, -1);
+        assert_eq!(Certificate::from_expiry(NOW + DAY - 1, NOW).unwrap().days_left, 0);
+        assert!(Certificate::from_expiry(0, NOW).is_none());
+    }
+
+    /// These keys are what scripts read: a rename breaks them, so it must break this first.
+    #[test]
+    fn json_has_the_documented_keys() {
+        let json = serde_json::to_value(sample()).unwrap();
+        let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(keys(&json), "listeners log_level not_ready now sandbox started_at state uptime_seconds version workers");
+        let listener = &json["listeners"][0];
+        assert_eq!(
+            keys(listener),
+            "accept_errors addresses bytes client_tls clients dns_changes errors evictions handshakes last_error leases listen \
+             listen_certificate max_clients mean_dial_seconds name pool_mode protocol reloads upstream upstream_certificate \
+             upstream_connections warm_share"
+        );
+        assert_eq!(keys(&listener["clients"]), "accepted closed_by open rejected rejected_by");
+        assert_eq!(keys(&listener["bytes"]), "client_to_upstream upstream_to_client");
+        assert_eq!(keys(&listener["upstream_connections"]), "connecting idle leased");
+        assert_eq!(keys(&listener["last_error"]), "at kind message side");
+        assert_eq!(keys(&listener["upstream_certificate"]), "days_left expires_at");
+        assert_eq!(json["state"], "ready");
+        assert_eq!(listener["leases"]["timeout"], 0, "closed label sets are complete, at zero");
+    }
+}
