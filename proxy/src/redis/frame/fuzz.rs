@@ -55,10 +55,10 @@ pub fn replies<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Trace<ReplyKin
 /// # Panics
 /// When a cut changes the result.
 pub fn fuzz_requests(data: &[u8]) {
-    let Some((cut, stream)) = cut(data) else { return };
+    let Some((stream, parts)) = cut(data) else { return };
     for scanner in [RequestScanner::new(), RequestScanner::unauthenticated()] {
         let whole = requests(scanner.clone(), [stream]);
-        assert_eq!(whole, requests(scanner.clone(), [cut.0, cut.1]), "one cut changes the result");
+        assert_eq!(whole, requests(scanner.clone(), parts), "one cut changes the result");
         assert_eq!(whole, requests(scanner, stream.chunks(1)), "single bytes change the result");
     }
 }
@@ -68,15 +68,16 @@ pub fn fuzz_requests(data: &[u8]) {
 /// # Panics
 /// When a cut changes the result.
 pub fn fuzz_replies(data: &[u8]) {
-    let Some((cut, stream)) = cut(data) else { return };
+    let Some((stream, parts)) = cut(data) else { return };
     let whole = replies([stream]);
-    assert_eq!(whole, replies([cut.0, cut.1]), "one cut changes the result");
+    assert_eq!(whole, replies(parts), "one cut changes the result");
     assert_eq!(whole, replies(stream.chunks(1)), "single bytes change the result");
 }
 
-/// The two halves of the stream, and the stream.
-fn cut(data: &[u8]) -> Option<((&[u8], &[u8]), &[u8])> {
+/// The stream, and its two parts.
+fn cut(data: &[u8]) -> Option<(&[u8], [&[u8]; 2])> {
     let (head, stream) = data.split_first_chunk::<2>()?;
     let at = usize::from(u16::from_be_bytes(*head)) % (stream.len() + 1);
-    Some((stream.split_at(at), stream))
+    let (before, after) = stream.split_at_checked(at)?;
+    Some((stream, [before, after]))
 }
