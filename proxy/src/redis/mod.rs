@@ -1,23 +1,29 @@
-//! redis (placeholder until merge).
-/// x
-pub async fn login(
-    _s: &mut crate::stream::Stream,
-    _u: Option<&str>,
-    _p: &secrecy::SecretString,
-    _d: Option<u32>,
-) -> crate::error::Result<()> {
-    Ok(())
-}
-/// x
-#[derive(Default)]
-pub struct Boundary;
-impl Boundary {
-    /// x
-    pub fn on_client(&mut self, _b: &[u8]) {}
-    /// x
-    pub fn on_upstream(&mut self, _b: &[u8]) {}
-    /// x
-    pub fn is_idle(&self) -> bool {
-        true
-    }
-}
+//! Redis: from a client's first byte to the moment when bytes are copied blindly.
+//!
+//! A client connects. With `client_auth: password` it has to log in first ([`login::authenticate`]): until it has, each command is answered
+//! here, in the words that Redis has for it ([`gate`]), and nothing of it reaches a server. A HELLO that carries the password is passed on
+//! without it, so that the server itself says what it is and which protocol it speaks.
+//!
+//! Then it gets an upstream connection. If the proxy has credentials it logged in there ([`login::login`]) when the connection was opened,
+//! long before; if it has none, the client's own AUTH goes through untouched. If no connection can be had the client hears why in one error
+//! reply ([`refusals`]) and is closed.
+//!
+//! From here on its bytes are relayed, and only framed in passing ([`frame`], [`boundary`]): when the process drains, a client with nothing
+//! owed and both sides between two frames is closed at once, all others may finish.
+//!
+//! [`command`] takes apart the few commands of a login. Whatever a peer sends, memory is bounded by what it really sent, never by a length
+//! that it announced.
+
+pub mod boundary;
+pub mod command;
+pub mod frame;
+pub mod gate;
+pub mod login;
+pub mod refusals;
+
+pub use boundary::Boundary;
+pub use login::{Greeting, authenticate, login, ping};
+pub use refusals::{MAX_CLIENTS, refusal};
+
+#[cfg(test)]
+mod server_tests;
