@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::net::RecvFlags;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::tls::TlsStream;
@@ -51,6 +52,29 @@ impl Stream {
     pub fn has_unread(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit(); 1];
         SockRef::from(self.socket()).peek(&mut byte).is_ok()
+    }
+}
+
+impl Socket {
+    /// Waits for the first unread byte and leaves it where it is; `None` when the peer has closed. Cancel-safe.
+    ///
+    /// # Errors
+    /// The socket's own.
+    pub async fn peek(&self) -> io::Result<Option<u8>> {
+        match self {
+            Self::Tcp(tcp) => tcp.async_io(Interest::READABLE, || self.try_peek()).await,
+            Self::Unix(unix) => unix.async_io(Interest::READABLE, || self.try_peek()).await,
+        }
+    }
+
+    /// As [`Socket::peek`], without waiting.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing has arrived; else the socket's own.
+    pub fn try_peek(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0; 1];
+        let (_, length) = rustix::net::recv(self, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+        Ok((length > 0).then_some(byte[0]))
     }
 }
 
