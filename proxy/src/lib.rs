@@ -1,6 +1,7 @@
 //! redis-tls-proxy: the map.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod metrics;
