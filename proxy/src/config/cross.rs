@@ -1,0 +1,157 @@
+//! Checks between settings of different listeners, and against the machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::build::Draft;
+use super::layers::{View, spell};
+use super::mistakes::{Mistakes, Origin, Site};
+use super::pem;
+use super::probe::probe_bind;
+use super::settings::Key;
+use super::types::{ClientAuth, ListenAddr, Password};
+
+/// No two listeners may share a name or an address, nor one of them the admin's.
+pub(super) fn duplicates(drafts: &[Draft], admin: Option<SocketAddr>, admin_origin: &Origin, mistakes: &mut Mistakes) {
+    for (index, draft) in drafts.iter().enumerate() {
+        let earlier = drafts.iter().take(index);
+        let (site, listener) = (Some(&draft.site), &draft.listener);
+        if let Some(other) = earlier.clone().find(|other| overlap(&other.listener.listen, &listener.listen)) {
+            let cure = match &draft.site {
+                Site::Argument(_) => "add ?listen=127.0.0.1:PORT to one of the URLs".to_owned(),
+                Site::File(_) => format!("give it its own {}", spell(site, Key::Listen, "127.0.0.1:PORT")),
+            };
+            let what = format!("{} is taken by {}; {cure}", listener.listen, whose(other));
+            mistakes.setting(Key::Listen, &draft.listen_origin, site, what);
+        } else if let Some(other) = earlier.clone().find(|other| other.listener.name == listener.name) {
+            let cure = match &draft.site {
+                Site::Argument(_) => "add ?name=NAME to one of the URLs".to_owned(),
+                Site::File(_) => format!("give it its own {}", spell(site, Key::Name, "NAME")),
+            };
+            let what = format!("`{}` is also the name of {}; {cure}", listener.name, whose(other));
+            mistakes.setting(Key::Name, &draft.name_origin, site, what);
+        }
+        if let Some(admin) = admin
+            && overlap(&ListenAddr::Tcp(admin), &listener.listen)
+        {
+            let what = format!("{admin} is taken by {}; choose another port, or off", whose(draft));
+            mistakes.setting(Key::Admin, admin_origin, None, what);
+        }
+    }
+}
+
+fn whose(draft: &Draft) -> String {
+    match &draft.site {
+        Site::Argument(label) => label.clone(),
+        Site::File(line) => format!("the listener on line {line}"),
+    }
+}
+
+/// A wildcard takes its port on every address; `[::]` takes IPv4 too.
+fn overlap(a: &ListenAddr, b: &ListenAddr) -> bool {
+    match (a, b) {
+        (ListenAddr::Unix(a), ListenAddr::Unix(b)) => a == b,
+        (ListenAddr::Tcp(a), ListenAddr::Tcp(b)) if a.port() == b.port() && a.port() != 0 => {
+            let takes = |all: &SocketAddr, one: &SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+            a.ip().to_canonical() == b.ip().to_canonical() || takes(a, b) || takes(b, a)
+        }
+        _ => false,
+    }
+}
+
+/// A flag or variable that can only be meant for one listener.
+pub(super) fn one_listener_only(view: &View<'_>, listeners: usize, mistakes: &mut Mistakes) {
+    if listeners < 2 {
+        return;
+    }
+    for key in [Key::Listen, Key::Name] {
+        let [_, flags, env, _, top] = view.layers;
+        if let Some(found) = flags.get(&key).or_else(|| env.get(&key)).or_else(|| top.get(&key)) {
+            let name = key.setting().file_key();
+            mistakes.setting(
+                key,
+                &found.origin,
+                None,
+                format!("would be the same for all {listeners} listeners; give each its own, in the file or as ?{name}= in its URL"),
+            );
+        }
+    }
+}
+
+/// Every file that the listener names must be there and be what it should.
+pub(super) fn files(view: &View<'_>, draft: &Draft, mistakes: &mut Mistakes) {
+    let listener = &draft.listener;
+    let mut say = |key: Key, result: Result<(), String>| {
+        if let Err(why) = result {
+            view.mistake(mistakes, key, why);
+        }
+    };
+    let tls = &listener.upstream.tls;
+    if let Some(path) = &tls.ca_file {
+        say(Key::CaFile, pem::check_roots(path));
+    }
+    if let Some((cert, key)) = &tls.client_cert {
+        say(Key::ClientCert, pem::check_pair(cert, key));
+    }
+    if let Some(tls) = &listener.listen_tls {
+        say(Key::ListenCert, pem::check_pair(&tls.cert, &tls.key));
+        if let Some(path) = &tls.client_ca {
+            say(Key::ListenClientCa, pem::check_roots(path));
+        }
+    }
+    if let Some(path) = password_file(listener.upstream.credentials.as_ref().map(|credentials| &credentials.password)) {
+        say(Key::PasswordFile, pem::check_password(path));
+    }
+    if let ClientAuth::Password(password) = &listener.client_auth
+        && let Some(path) = password_file(Some(password))
+    {
+        say(Key::ClientPasswordFile, pem::check_password(path));
+    }
+}
+
+fn password_file(password: Option<&Password>) -> Option<&PathBuf> {
+    match password {
+        Some(Password::File(path)) => Some(path),
+        Some(Password::Inline(_)) | None => None,
+    }
+}
+
+/// Every address must be free.
+pub(super) fn addresses(drafts: &[Draft], admin: Option<SocketAddr>, admin_origin: &Origin, mistakes: &mut Mistakes) {
+    for draft in drafts {
+        if let Err(why) = probe_bind(&draft.listener.listen) {
+            mistakes.setting(Key::Listen, &draft.listen_origin, Some(&draft.site), why);
+        }
+    }
+    if let Some(admin) = admin
+        && let Err(why) = probe_bind(&ListenAddr::Tcp(admin))
+    {
+        mistakes.setting(Key::Admin, admin_origin, None, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_overlap_with_every_address_of_their_family() {
+        let tcp = |text: &str| ListenAddr::Tcp(text.parse().unwrap());
+        for (a, b, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "0.0.0.0:1", true),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            assert_eq!(overlap(&tcp(a), &tcp(b)), expected, "{a} {b}");
+            assert_eq!(overlap(&tcp(b), &tcp(a)), expected, "{b} {a}");
+        }
+        assert!(overlap(&ListenAddr::Unix("/a".into()), &ListenAddr::Unix("/a".into())));
+        assert!(!overlap(&ListenAddr::Unix("/a".into()), &tcp("0.0.0.0:1")));
+    }
+}

@@ -1,0 +1,140 @@
+//! What would run, for people: the short table and the long explanation of `validate`. Passwords are `***`.
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+
+use super::layers::View;
+use super::mistakes::{Origin, Site};
+use super::settings::{SETTINGS, Scope};
+use super::types::{ClientAuth, Config, Credentials, Listener, PoolMode};
+
+/// The effective settings of one listener, or of the process.
+#[derive(Clone, Debug)]
+pub struct Section {
+    title: String,
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    key: String,
+    value: String,
+    origin: String,
+    explain: &'static str,
+}
+
+impl Section {
+    /// All settings of `scope` as `view` has them.
+    pub(super) fn new(title: String, view: &View<'_>, scope: Scope) -> Self {
+        let rows = SETTINGS.iter().filter(|setting| setting.scope == scope).map(|setting| {
+            let found = view.find(setting.key);
+            let (value, origin) = match found {
+                Some(found) => (found.text, origin(&found.origin, setting.name)),
+                None => (format!("({})", setting.preset.shown()), "default".to_owned()),
+            };
+            Row { key: setting.file_key(), value, origin, explain: setting.explain }
+        });
+        Self { title, rows: rows.collect() }
+    }
+}
+
+fn origin(origin: &Origin, name: &str) -> String {
+    match origin {
+        Origin::Default => "default".to_owned(),
+        Origin::Flag => format!("flag --{name}"),
+        Origin::Env => "environment".to_owned(),
+        Origin::File(line) => format!("line {line}"),
+        Origin::Query(Site::File(line)) => format!("URL on line {line}"),
+        Origin::Query(Site::Argument(_)) => "URL".to_owned(),
+    }
+}
+
+/// Every effective setting: value, origin, explanation.
+pub(super) fn explanation(sections: &[Section]) -> String {
+    let mut out = String::new();
+    for section in sections {
+        out.push_str(&section.title);
+        out.push('\n');
+        for row in &section.rows {
+            out.push_str(&format!("  {}: {}   [{}]\n", row.key, row.value, row.origin));
+            for line in wrapped(row.explain, 92) {
+                out.push_str(&format!("      {line}\n"));
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// A line per listener: what clients reach, what is behind it, and how both sides are secured.
+pub(super) fn table(config: &Config) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["LISTENER", "ADDRESS", "UPSTREAM", "LOGIN", "CLIENTS", "POOL"]);
+    for listener in &config.listeners {
+        table.add_row([
+            listener.name.clone(),
+            listener.listen.to_string(),
+            upstream(listener),
+            login(listener.upstream.credentials.as_ref()),
+            clients(listener),
+            pool(listener),
+        ]);
+    }
+    let admin = config.process.admin.map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
+    let rows: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    format!("{}\nadmin {admin}, {} worker(s)\n", rows.join("\n"), config.process.workers)
+}
+
+/// `rediss://host:6379/0`, without any login.
+pub(super) fn upstream(listener: &Listener) -> String {
+    let upstream = &listener.upstream;
+    let scheme = match listener.protocol.name() {
+        "redis" => "rediss",
+        other => other,
+    };
+    let host = if upstream.host.contains(':') { format!("[{}]", upstream.host) } else { upstream.host.clone() };
+    let database = upstream.database.as_ref().map(|database| format!("/{database}")).unwrap_or_default();
+    format!("{scheme}://{host}:{}{database}", upstream.port)
+}
+
+fn login(credentials: Option<&Credentials>) -> String {
+    match credentials {
+        None => "the client's own".to_owned(),
+        Some(Credentials { user, .. }) => format!("{}:***", user.as_deref().unwrap_or_default()),
+    }
+}
+
+fn clients(listener: &Listener) -> String {
+    let auth = match listener.client_auth {
+        ClientAuth::None => "no login",
+        ClientAuth::Password(_) => "local password",
+        ClientAuth::Upstream => "server judges",
+    };
+    let tls = match &listener.listen_tls {
+        None => "plaintext",
+        Some(tls) if tls.client_ca.is_some() => "mutual TLS",
+        Some(_) => "TLS",
+    };
+    format!("{tls}, {auth}")
+}
+
+fn pool(listener: &Listener) -> String {
+    let mode = match listener.pool.mode {
+        PoolMode::Relay => "relay",
+    };
+    format!("{mode}, {} ready", listener.pool.min_idle)
+}
