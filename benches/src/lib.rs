@@ -1,1 +1,38 @@
-//! The lab.
+//! The *lab*: real TLS servers, a fault gate and certificates on loopback, for tests, the demo and the benchmarks.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`certs`] | a certificate authority made at run time, and certificates with every fault |
+//! | [`redis`], [`postgres`] | the real servers with TLS, on free ports, killed when dropped |
+//! | [`gate`] | a TCP link that can be made slow, frozen, cut, reset or poisoned while it carries traffic |
+//! | [`hosts`] | a name that moves from address to address under a running program |
+//! | [`proxy`] | the program under test, with its metrics and status |
+//! | [`resp`], [`tls`] | just enough of a Redis client and of a TLS client |
+//! | [`process`], [`ports`], [`wait`] | children that never outlive the test, free ports, conditions instead of sleeps |
+//!
+//! Everything binds loopback only, cleans up when dropped, runs in any tokio runtime (also a current-thread one), and several labs can run
+//! side by side in one process or in many. A server that is not installed is an error that names its Debian package.
+
+pub mod certs;
+pub mod gate;
+pub mod hosts;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod redis;
+pub mod resp;
+pub mod tls;
+pub mod usage;
+pub mod wait;
+
+pub use certs::{Authority, Issued, Leaf};
+pub use gate::{Faults, Gate, Side};
+pub use hosts::Hosts;
+pub use ports::free_port;
+pub use postgres::Postgres;
+pub use process::Process;
+pub use proxy::Proxy;
+pub use redis::Redis;
+pub use resp::{Resp, Value};
+pub use wait::until;
