@@ -3,6 +3,7 @@
 //! One thread per worker, each a runtime of its own with its own listening sockets and its own stock, so that a client's bytes never cross
 //! threads. The calling thread looks at files and names, and leads the drain.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,13 +15,14 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Listener, Process, Protocol};
+use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol};
 use crate::drain::Drain;
+use crate::error_log::ErrorLog;
 use crate::listener::{Bound, Places, accept, bind};
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::pool::{Limits, Stock};
 use crate::reload::Reloaded;
-use crate::serve::Service;
+use crate::serve::{ClientSecret, Service};
 use crate::tls;
 use crate::upstream::{Upstream, report_reload};
 
@@ -51,7 +53,10 @@ pub struct Shared {
     pub places: Arc<Places>,
     /// Its metrics.
     pub metrics: ListenerMetrics,
+    /// Its errors.
+    pub errors: Arc<ErrorLog>,
     client_tls: Option<Arc<Reloaded<ServerConfig>>>,
+    client_secret: Option<Arc<Reloaded<ClientSecret>>>,
 }
 
 impl App {
@@ -65,6 +70,10 @@ impl App {
         let mut bound = Vec::new();
         for listener in config.listeners {
             let sockets = bind(&listener.listen, config.process.workers)?;
+            let mut listener = listener;
+            if let Some(actual) = sockets.first().and_then(Bound::address) {
+                listener.listen = ListenAddr::Tcp(actual);
+            }
             bound.push(sockets);
             listeners.push(Arc::new(Shared::new(listener, &metrics)?));
         }
@@ -164,10 +173,17 @@ impl Shared {
             files.extend(tls.client_ca.clone());
             Reloaded::new(files, move || tls::server_config(&tls, alpn)).map(Arc::new)
         });
+        let client_secret = match &listener.client_auth {
+            ClientAuth::Password(source) => Some(Arc::new(ClientSecret::load(source)?)),
+            ClientAuth::None | ClientAuth::Upstream => None,
+        };
+        let errors = Arc::new(ErrorLog::new(&listener.name, metrics.clone()));
         Ok(Self {
-            upstream: Arc::new(Upstream::new(&listener, metrics.clone())?),
+            upstream: Arc::new(Upstream::new(&listener, metrics.clone(), Arc::clone(&errors))?),
             places: Arc::new(Places::new(listener.max_clients)),
             client_tls: client_tls.transpose()?,
+            client_secret,
+            errors,
             listener: Arc::new(listener),
             metrics,
         })
@@ -177,6 +193,9 @@ impl Shared {
         self.upstream.look_at_files(&self.listener.name);
         if let Some(tls) = &self.client_tls {
             report_reload(tls.look(), &self.listener.name, "client", &self.metrics);
+        }
+        if let Some(secret) = &self.client_secret {
+            report_reload(secret.look(), &self.listener.name, "client", &self.metrics);
         }
     }
 
@@ -207,6 +226,9 @@ async fn work(number: usize, count: usize, sockets: Vec<(Arc<Shared>, Option<Bou
             stock: Stock::new(Arc::clone(&shared.upstream), shared.limits(number, count), shared.metrics.clone()),
             places: Arc::clone(&shared.places),
             client_tls: shared.client_tls.clone(),
+            client_secret: shared.client_secret.clone(),
+            errors: Arc::clone(&shared.errors),
+            refusing: Cell::new(0),
             drain: drain.clone(),
             metrics: shared.metrics.clone(),
         });

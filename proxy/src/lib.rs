@@ -30,6 +30,9 @@
 //! (framing, startup, SCRAM, boundaries) know neither sockets nor clocks. [`pool`] knows no protocol and no TLS. Only [`app`] knows all.
 
 pub mod admin;
+pub mod app;
+pub mod boundary;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod control;

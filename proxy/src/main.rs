@@ -1,72 +1,202 @@
-//! redis-tls-proxy (temporary main).
+//! The life of the process: read the configuration, bind and load everything, confine, serve, drain, and an exit code that says how it went.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | drained, or what was asked for is done |
+//! | 1 | failed at run time, or `drain_timeout` passed with clients left |
+//! | 64 | bad arguments or configuration; nothing was started |
+//! | 130 | a second signal: ended at once |
+
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::process::{ExitCode, exit};
+use std::sync::Arc;
+
+use redis_tls_proxy::admin;
 use redis_tls_proxy::app::App;
-use redis_tls_proxy::config::*;
-use std::time::Duration;
-fn main() {
-    let a: Vec<String> = std::env::args().collect();
-    let config = Config {
-        process: Process {
-            admin: None,
-            workers: a.get(4).map_or(2, |n| n.parse().unwrap()),
-            drain_delay: Duration::ZERO,
-            drain_timeout: Duration::from_secs(5),
-            log_format: LogFormat::Text,
-            log_level: "info".into(),
-            quiet: true,
-            landlock: false,
+use redis_tls_proxy::cli::{self, Command, Exit};
+use redis_tls_proxy::config::Loaded;
+use redis_tls_proxy::control::ProcessControl;
+use redis_tls_proxy::sandbox::{Allowed, confine};
+use redis_tls_proxy::{check, limits, logging, wait};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+const FAILED: u8 = 1;
+const INTERRUPTED: i32 = 130;
+
+fn main() -> ExitCode {
+    let env = |name: &str| std::env::var(name).ok();
+    match cli::parse(std::env::args_os(), &env) {
+        Ok(command) => carry_out(command),
+        Err(Exit { text, stdout, code }) => {
+            print(&text, stdout);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn carry_out(command: Command) -> ExitCode {
+    match command {
+        Command::Run(loaded) => match run(loaded) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(FAILED),
+            Err(Failure { why, code }) => {
+                print(&format!("redis-tls-proxy: {why}\n"), false);
+                ExitCode::from(code)
+            }
         },
-        listeners: vec![Listener {
-            name: "x".into(),
-            protocol: Protocol::Redis,
-            listen: ListenAddr::Tcp(a[1].parse().unwrap()),
-            upstream: Upstream {
-                host: "127.0.0.1".into(),
-                port: a[2].parse().unwrap(),
-                database: None,
-                credentials: None,
-                connect_timeout: Duration::from_secs(10),
-                direct_tls: false,
-                tls: UpstreamTls {
-                    ca_file: Some(a[3].clone().into()),
-                    ca_only: true,
-                    server_name: None,
-                    client_cert: None,
-                    tls13_only: false,
-                    post_quantum: true,
-                },
-            },
-            pool: Pool {
-                mode: PoolMode::Relay,
-                size: 0,
-                min_idle: a.get(5).map_or(8, |n| n.parse().unwrap()),
-                max_idle_age: Duration::from_secs(240),
-                max_lifetime: Duration::from_secs(3600),
-                wait_timeout: Duration::from_secs(30),
-            },
-            client_auth: ClientAuth::None,
-            listen_tls: None,
-            max_clients: 10000,
-            idle_timeout: Duration::ZERO,
-            tcp_keepalive: Duration::from_secs(30),
-            tcp_user_timeout: Duration::from_secs(15),
-        }],
+        Command::Check { loaded, output } => {
+            let (text, ok) = block_on(check::check(&loaded.config, output));
+            print(&text, true);
+            ExitCode::from(if ok { 0 } else { FAILED })
+        }
+        Command::Validate { text, warnings } => {
+            warnings.iter().for_each(|warning| print(&format!("warning: {warning}\n"), false));
+            print(&text, true);
+            ExitCode::SUCCESS
+        }
+        Command::Wait { admin, max } => match block_on(wait::wait(admin, max)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                print(&format!("redis-tls-proxy: {why}\n"), false);
+                ExitCode::from(FAILED)
+            }
+        },
+        Command::Completions(script) => {
+            print(&script, true);
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+struct Failure {
+    why: String,
+    code: u8,
+}
+
+impl Failure {
+    /// Something that the user has to change before anything can start.
+    fn usage(why: impl Into<String>) -> Self {
+        Self { why: why.into(), code: cli::EXIT_USAGE }
+    }
+
+    fn run_time(why: &impl ToString) -> Self {
+        Self { why: why.to_string(), code: FAILED }
+    }
+}
+
+/// Serves until a signal, then drains; true if all clients were gone in time.
+fn run(loaded: Loaded) -> Result<bool, Failure> {
+    let process = loaded.config.process.clone();
+    let log = logging::init(process.log_format, &process.log_level, process.quiet).map_err(Failure::usage)?;
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let config = loaded.config;
+    raise_limits(config.listeners.iter().map(|listener| listener.max_clients as u64).sum());
+
+    let admin_socket = process
+        .admin
+        .map(|address| admin::bind(address).map_err(|error| Failure::usage(format!("admin: cannot listen on {address}: {error}"))))
+        .transpose()?;
+    let allowed = Allowed::for_config(&config);
+    let app = App::build(config).map_err(Failure::usage)?;
+    // Before any other thread exists: only threads that start later inherit the confinement.
+    let sandbox =
+        if process.landlock { confine(&allowed).map_err(|error| Failure::run_time(&error))?.to_string() } else { "off".to_owned() };
+
+    let control = ProcessControl {
+        metrics: Arc::clone(&app.metrics),
+        listeners: app.listeners().to_vec(),
+        drain: app.drain.clone(),
+        log,
+        workers: process.workers,
+        sandbox: sandbox.clone(),
     };
-    let app = App::build(config).unwrap();
-    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let m = app.metrics.clone();
-    let clean = rt
-        .block_on(app.run(async {
-            let _ = tokio::signal::ctrl_c().await;
-        }))
-        .unwrap();
-    eprintln!(
-        "{}",
-        m.render()
-            .unwrap()
-            .lines()
-            .filter(|l| l.contains("leases") || l.contains("handshakes") || l.contains("closed"))
-            .collect::<Vec<_>>()
-            .join("\n")
-    );
-    std::process::exit(i32::from(!clean));
+    let _admin =
+        admin_socket.map(|socket| admin::spawn(socket, Arc::new(control))).transpose().map_err(|error| Failure::run_time(&error))?;
+    announce(&app, process.admin, &sandbox);
+    runtime().map_err(|error| Failure::run_time(&error))?.block_on(async {
+        let mut signals = Signals::new().map_err(|error| Failure::run_time(&error))?;
+        let (stop, stopped) = oneshot::channel();
+        tokio::select! {
+            clean = app.run(async { drop(stopped.await) }) => clean.map_err(|error| Failure::run_time(&error)),
+            never = first_stops_second_ends(&mut signals, stop) => match never {},
+        }
+    })
+}
+
+fn raise_limits(max_clients: u64) {
+    match limits::raise_nofile() {
+        Ok(limit) => {
+            if let Some(warning) = limits::shortfall(limit, max_clients) {
+                tracing::warn!("{warning}");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+fn announce(app: &App, admin: Option<std::net::SocketAddr>, sandbox: &str) {
+    for shared in app.listeners() {
+        let listener = &shared.listener;
+        tracing::info!(
+            listener = listener.name,
+            listen = %listener.listen,
+            upstream = format_args!("{}:{}", listener.upstream.host, listener.upstream.port),
+            protocol = listener.protocol.name(),
+            pool = listener.pool.mode.name(),
+            "listening"
+        );
+    }
+    let admin = admin.map_or_else(|| "off".to_owned(), |address| format!("http://{address}/"));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), admin, landlock = sandbox, "started");
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+/// The first signal begins the drain; the second ends the process on the spot.
+async fn first_stops_second_ends(signals: &mut Signals, stop: oneshot::Sender<()>) -> Infallible {
+    signals.next().await;
+    // Fails only if a drain was already begun over HTTP.
+    let _ = stop.send(());
+    signals.next().await;
+    tracing::warn!("second signal: ending at once");
+    exit(INTERRUPTED)
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(future),
+        Err(error) => {
+            print(&format!("redis-tls-proxy: cannot start: {error}\n"), false);
+            exit(i32::from(FAILED));
+        }
+    }
+}
+
+/// A reader that has gone (`| head`) is no failure.
+fn print(text: &str, stdout: bool) {
+    let _ = if stdout { io::stdout().write_all(text.as_bytes()) } else { io::stderr().write_all(text.as_bytes()) };
 }

@@ -19,9 +19,11 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::{Listener, Password, Protocol};
 use crate::error::{Error, Kind, Result, Side};
+use crate::error_log::ErrorLog;
 use crate::metrics::{DialPhase, EvictReason, Handshake, ListenerMetrics, ReloadResult};
 use crate::names::Names;
 use crate::pool::Backend;
+use crate::postgres::scram::KeyCache;
 use crate::reload::{Change, Reloaded};
 use crate::stream::{Socket, Stream};
 use crate::tls::{self, TlsStream};
@@ -42,13 +44,14 @@ pub struct Upstream {
     tls: Reloaded<ClientConfig>,
     password: Option<Reloaded<SecretString>>,
     /// PostgreSQL: the keys derived from the password, so that 4096 rounds of HMAC are paid once and not per connection.
-    pub scram_keys: postgres::KeyCache,
+    pub scram_keys: KeyCache,
     certificate: Mutex<Vec<u8>>,
     /// Grows when files are reloaded; connections of an older generation are retired.
     generation: AtomicU64,
     /// Wakes whoever keeps connections: the name or the files have changed.
     moved: watch::Sender<u64>,
     metrics: ListenerMetrics,
+    errors: Arc<ErrorLog>,
 }
 
 /// A connection to the upstream that no client has used yet.
@@ -66,7 +69,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Names the file or the setting and what is wrong with it.
-    pub fn new(listener: &Listener, metrics: ListenerMetrics) -> std::result::Result<Self, String> {
+    pub fn new(listener: &Listener, metrics: ListenerMetrics, errors: Arc<ErrorLog>) -> std::result::Result<Self, String> {
         let config = listener.upstream.clone();
         let alpn: &'static [&'static [u8]] = if config.direct_tls { &[b"postgresql"] } else { &[] };
         let settings = config.tls.clone();
@@ -82,11 +85,12 @@ impl Upstream {
             config,
             tcp_keepalive: listener.tcp_keepalive,
             tcp_user_timeout: listener.tcp_user_timeout,
-            scram_keys: postgres::KeyCache::default(),
+            scram_keys: KeyCache::default(),
             certificate: Mutex::default(),
             generation: AtomicU64::new(0),
             moved: watch::channel(0).0,
             metrics,
+            errors,
         })
     }
 
@@ -148,7 +152,7 @@ impl Upstream {
             }
         };
         if let Err(error) = &outcome {
-            self.metrics.error(error.kind);
+            self.errors.report("no upstream connection", error);
         }
         outcome
     }
@@ -236,9 +240,11 @@ impl Backend for Upstream {
         self.within_deadline(async {
             let mut connection = self.steps_to_tls().await?;
             // PostgreSQL logs in with the client's own startup parameters, so only when there is a client.
-            if let (Protocol::Redis, Some(login), Some(password)) = (self.protocol, &self.config.credentials, self.password()) {
-                let database = self.config.database.as_deref().and_then(|number| number.parse().ok());
-                let login = redis::login(&mut connection.stream, login.user.as_deref(), &password, database);
+            let database = self.config.database.as_deref().and_then(|number| number.parse().ok());
+            let password = self.password();
+            if self.protocol == Protocol::Redis && (password.is_some() || database.is_some()) {
+                let user = self.config.credentials.as_ref().and_then(|login| login.user.as_deref());
+                let login = redis::login(&mut connection.stream, user, password.as_deref(), database);
                 self.timed(DialPhase::Login, Box::pin(login)).await?;
             }
             Ok(connection)

@@ -215,3 +215,13 @@ pub enum PoolMode {
     /// One upstream connection per client, never reused.
     Relay,
 }
+
+impl PoolMode {
+    /// The word in the configuration, metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! One client's life: a place, TLS and login where the listener asks for them, an upstream connection, the relay, one line in the log.
+
+mod postgres;
+mod redis;
+mod secret;
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+
+pub use secret::ClientSecret;
+
+use crate::boundary::Boundary;
+use crate::config::{Listener, Protocol};
+use crate::drain::Drain;
+use crate::error::{Error, Kind, Label, Result, Side};
+use crate::error_log::ErrorLog;
+use crate::listener::Places;
+use crate::metrics::{ListenerMetrics, RejectReason, UpstreamState};
+use crate::pool::Stock;
+use crate::relay::{Pair, Report, linger, relay};
+use crate::reload::Reloaded;
+use crate::stream::{Socket, Stream};
+use crate::tls::{self, TlsStream};
+use crate::upstream::{Connection, Upstream, tune};
+
+/// Refusals with words that one worker carries out at one time; the rest are closed at once, as words cost a second each.
+const MAX_REFUSALS: usize = 64;
+/// How long a client that is refused may take to say what it wanted.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(2);
+
+/// What all clients of one listener share on one worker.
+pub struct Service {
+    /// The listener's settings.
+    pub listener: Arc<Listener>,
+    /// The server behind it.
+    pub upstream: Arc<Upstream>,
+    /// This worker's ready connections.
+    pub stock: Stock<Upstream>,
+    /// Places for clients, over all workers.
+    pub places: Arc<Places>,
+    /// Present when clients speak TLS.
+    pub client_tls: Option<Arc<Reloaded<ServerConfig>>>,
+    /// Present when clients need a local password.
+    pub client_secret: Option<Arc<Reloaded<ClientSecret>>>,
+    /// The end of the process.
+    pub drain: Drain,
+    /// Where everything is counted.
+    pub metrics: ListenerMetrics,
+    /// Where errors go.
+    pub errors: Arc<ErrorLog>,
+    /// Refusals being carried out.
+    pub refusing: Cell<usize>,
+}
+
+/// An upstream connection in one client's hands.
+struct Leased {
+    connection: Connection,
+    counted: Counted,
+}
+
+/// Counts one in a gauge for as long as it lives.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Service {
+    /// Serves one client from its first byte to its last.
+    pub async fn serve(self: Rc<Self>, socket: Socket, peer: Option<SocketAddr>) {
+        self.metrics.clients_accepted.inc();
+        if let Socket::Tcp(tcp) = &socket {
+            tune(tcp, self.listener.tcp_keepalive, self.listener.tcp_user_timeout);
+        }
+        let Some(_place) = self.places.take(&self.metrics.clients_open) else {
+            return Box::pin(self.refuse(socket)).await;
+        };
+        let started = Instant::now();
+        // Boxed: logging in takes more memory than relaying, and for a moment only.
+        let admitted = tokio::select! {
+            admitted = Box::pin(self.admit(socket)) => admitted,
+            () = self.drain.cut.cancelled() => Err(Error::ours(Kind::Draining, "the process ended before the client was logged in")),
+        };
+        match admitted {
+            Ok(Some((pair, _leased))) => {
+                let report = relay(pair, self.listener.idle_timeout, &self.drain, &self.metrics).await;
+                self.left(&report, peer, started.elapsed());
+            }
+            Ok(None) => {}
+            Err(error) => self.turned_away(&error),
+        }
+    }
+
+    /// Everything before the relay. `None`: the client left, or what it wanted is done.
+    async fn admit(&self, socket: Socket) -> Result<Option<(Pair, Counted)>> {
+        match self.listener.protocol {
+            Protocol::Redis => self.admit_redis(socket).await,
+            Protocol::Postgres => self.admit_postgres(socket).await,
+            Protocol::Tls => {
+                let client = self.client_stream(socket).await?;
+                match self.lease().await {
+                    Ok(leased) => Ok(Some(self.pair(client, leased, Vec::new()))),
+                    Err(error) => {
+                        client.reset();
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Plaintext, or the client's TLS terminated.
+    async fn client_stream(&self, socket: Socket) -> Result<Stream> {
+        match &self.client_tls {
+            None => Ok(Stream::Plain(socket)),
+            Some(config) => self.within_login(accept_tls(socket, config.current())).await,
+        }
+    }
+
+    async fn lease(&self) -> Result<Leased> {
+        let connection = self.stock.take().await?;
+        Ok(Leased { connection, counted: Counted::new(self.metrics.upstream.of(UpstreamState::Leased)) })
+    }
+
+    fn pair(&self, client: Stream, leased: Leased, early_up: Vec<u8>) -> (Pair, Counted) {
+        let mut boundary = Boundary::new(self.listener.protocol);
+        boundary.on_client(&early_up);
+        let Connection { stream: upstream, early: early_down, .. } = leased.connection;
+        (Pair { client, upstream, early_up, early_down, boundary }, leased.counted)
+    }
+
+    /// A client has `connect_timeout` for its TLS handshake and login: who says nothing does not keep a place for ever.
+    async fn within_login<T>(&self, step: impl Future<Output = Result<T>>) -> Result<T> {
+        timeout(self.listener.upstream.connect_timeout, step)
+            .await
+            .unwrap_or_else(|_| Err(Error::client(Kind::Timeout, "the client did not finish its login in time (connect_timeout)")))
+    }
+
+    /// Says that there are too many clients, in the protocol's own words, where that can be said in plaintext.
+    async fn refuse(&self, socket: Socket) {
+        self.metrics.clients_rejected.of(RejectReason::MaxClients).inc();
+        let error = Error::ours(Kind::Limit, format!("max_clients ({}) reached", self.listener.max_clients));
+        self.errors.report("client refused", &error);
+        if self.refusing.get() >= MAX_REFUSALS {
+            return;
+        }
+        self.refusing.set(self.refusing.get() + 1);
+        let words = async {
+            match self.listener.protocol {
+                Protocol::Redis if self.client_tls.is_none() => {
+                    let mut client = Stream::Plain(socket);
+                    // A client that has gone again hears nothing.
+                    let _ = client.write_all(crate::redis::MAX_CLIENTS).await;
+                    linger(client).await;
+                }
+                Protocol::Postgres => self.refuse_postgres(socket, &error).await,
+                Protocol::Redis | Protocol::Tls => Stream::Plain(socket).reset(),
+            }
+        };
+        let _ = timeout(REFUSAL_LIMIT, words).await;
+        self.refusing.set(self.refusing.get() - 1);
+    }
+
+    fn left(&self, report: &Report, peer: Option<SocketAddr>, lasted: Duration) {
+        self.metrics.clients_closed.of(report.reason).inc();
+        if let Some(error) = &report.error {
+            self.errors.report("connection broke", error);
+        }
+        tracing::info!(
+            listener = self.listener.name,
+            client = %Peer(peer),
+            reason = report.reason.label(),
+            bytes_up = report.bytes_up,
+            bytes_down = report.bytes_down,
+            seconds = lasted.as_secs_f64(),
+            "client left"
+        );
+    }
+
+    fn turned_away(&self, error: &Error) {
+        let reason = match (error.side, error.kind) {
+            (_, Kind::Draining) => RejectReason::Draining,
+            (Side::Client, Kind::Login) => RejectReason::Auth,
+            (Side::Client, Kind::Timeout) => RejectReason::Timeout,
+            (Side::Client, kind) if kind.is_tls() => RejectReason::Tls,
+            (Side::Client, _) => RejectReason::Protocol,
+            (Side::Upstream | Side::Ours, _) => RejectReason::Upstream,
+        };
+        self.metrics.clients_rejected.of(reason).inc();
+        // The upstream's errors are reported where they happen, client or not.
+        if error.side != Side::Upstream {
+            self.errors.report("client turned away", error);
+        }
+    }
+}
+
+async fn accept_tls(socket: Socket, config: Arc<ServerConfig>) -> Result<Stream> {
+    let accepted = TlsAcceptor::from(config).accept(socket).await.map_err(|error| tls::explain(Side::Client, &error))?;
+    let (socket, connection) = accepted.into_inner();
+    Ok(Stream::Tls(Box::new(TlsStream::new(socket, connection.into()))))
+}
+
+struct Peer(Option<SocketAddr>);
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unix"),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Admitting a PostgreSQL client.
+
+use bytes::Bytes;
+
+use super::{Counted, Leased, Service, accept_tls};
+use crate::config::Credentials;
+use crate::error::{Error, Kind, Result, Side};
+use crate::metrics::RejectReason;
+use crate::postgres::{self, Account, Login, NoTls, Opening, Startup, TlsStart, refuse};
+use crate::relay::Pair;
+use crate::stream::{Socket, Stream};
+
+impl Service {
+    pub(super) async fn admit_postgres(&self, socket: Socket) -> Result<Option<(Pair, Counted)>> {
+        match self.within_login(self.open(socket)).await? {
+            Opening::Startup(client, startup) => self.start(client, &startup).await,
+            Opening::Cancel(_client, request) => self.cancel(&request).await.map(|()| None),
+            Opening::Probe => Ok(None),
+        }
+    }
+
+    pub(super) async fn refuse_postgres(&self, socket: Socket, why: &Error) {
+        // Whoever cannot even say what it wants is closed without words.
+        if let Ok(Opening::Startup(mut client, _)) = self.open(socket).await {
+            refuse::say(&mut client, &refuse::for_error(why)).await;
+        }
+    }
+
+    async fn open(&self, socket: Socket) -> Result<Opening> {
+        match &self.client_tls {
+            None => postgres::negotiate(socket, None::<NoTls>).await,
+            Some(config) => {
+                let config = config.current();
+                let terminate = |socket: Socket, start: TlsStart| async move {
+                    let stream = accept_tls(socket, config).await?;
+                    // ALPN is a must only where TLS came unasked: otherwise another protocol's client could be led here (ALPACA).
+                    match (&stream, start) {
+                        (Stream::Tls(tls), TlsStart::Direct) if tls.connection().alpn_protocol() != Some(b"postgresql") => {
+                            Err(Error::client(Kind::Protocol, "direct TLS without ALPN `postgresql`"))
+                        }
+                        _ => Ok(stream),
+                    }
+                };
+                postgres::negotiate(socket, Some(terminate)).await
+            }
+        }
+    }
+
+    async fn start(&self, mut client: Stream, startup: &Startup) -> Result<Option<(Pair, Counted)>> {
+        if let Some(secret) = &self.client_secret {
+            let secret = secret.current();
+            match self.within_login(postgres::authenticate(&mut client, startup, &secret.verifier)).await? {
+                Login::Ready => {}
+                Login::Refused(_) | Login::ClientGone => return Ok(None),
+            }
+        }
+        let mut leased = match self.lease().await {
+            Ok(leased) => leased,
+            Err(error) => {
+                refuse::say(&mut client, &refuse::for_error(&error)).await;
+                return Err(error);
+            }
+        };
+        let login = self.within_login(self.log_in(&mut client, &mut leased, startup)).await;
+        match login.inspect_err(|error| self.report_upstream("no login at the server", error))? {
+            Login::Ready => Ok(Some(self.pair(client, leased, Vec::new()))),
+            Login::Refused(code) => {
+                self.metrics.clients_rejected.of(RejectReason::Auth).inc();
+                let code = code.as_ref().map_or("none", |code| code.as_str());
+                tracing::info!(listener = self.listener.name, code, "the server refused a login; its words went to the client");
+                Ok(None)
+            }
+            Login::ClientGone => Ok(None),
+        }
+    }
+
+    /// With the proxy's own account, or the client's.
+    async fn log_in(&self, client: &mut Stream, leased: &mut Leased, startup: &Startup) -> Result<Login> {
+        let config = self.upstream.config();
+        let upstream = &mut leased.connection.stream;
+        match (&config.credentials, self.upstream.password()) {
+            (Some(Credentials { user: Some(user), .. }), Some(password)) => {
+                let account = Account {
+                    user,
+                    password: &password,
+                    database: config.database.as_deref(),
+                    allow_trust: config.tls.client_cert.is_some(),
+                    keys: &self.upstream.scram_keys,
+                };
+                postgres::log_in(client, upstream, startup, account).await
+            }
+            _ => postgres::pass_through(client, upstream, startup).await,
+        }
+    }
+
+    /// On a connection of its own, as the protocol wants; the client's is closed when the server has closed that one.
+    async fn cancel(&self, request: &Bytes) -> Result<()> {
+        let mut connection = self.upstream.connect().await?;
+        self.metrics.cancels.inc();
+        let carried = self.within_login(postgres::carry_cancel(&mut connection.stream, request)).await;
+        carried.inspect_err(|error| self.report_upstream("cancel request lost", error))
+    }
+
+    fn report_upstream(&self, event: &'static str, error: &Error) {
+        if error.side == Side::Upstream {
+            self.errors.report(event, error);
+        }
+    }
+}
