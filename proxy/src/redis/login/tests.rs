@@ -126,7 +126,7 @@ async fn every_prefix_and_mutation_ends() {
                 assert!(end == Ok(true), "answers are whole replies");
                 match outcome {
                     Ok(Greeting::Left { .. }) => {
-                        assert!(frames.is_empty() || answer.starts_with(b"-ERR") || answer.starts_with(b"-NOPROTO"))
+                        assert!(frames.is_empty() || answer.starts_with(b"-ERR") || answer.starts_with(b"-NOPROTO"));
                     }
                     Ok(Greeting::Welcome { .. }) => assert!(changed.windows(6).any(|window| window == b"sesame")),
                     Err(error) => assert!(matches!(error.kind, Kind::Login | Kind::Protocol)),
