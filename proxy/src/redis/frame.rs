@@ -6,7 +6,7 @@
 //!
 //! Framing is stricter than the server's where the server takes anything: Redis skips the two bytes after a length or a payload whatever
 //! they are, here they must be CR LF. Two programs that disagree about where a request ends are how one client's bytes become another's.
-//! [pure]
+//! `[pure]`
 
 pub mod fuzz;
 mod quotes;

@@ -1,4 +1,4 @@
-//! Quotes in inline requests, byte by byte: no more than is needed to tell a blank line, and a quote that never ends. [pure]
+//! Quotes in inline requests, byte by byte: no more than is needed to tell a blank line, and a quote that never ends. `[pure]`
 
 use super::{RequestError, RequestKind};
 

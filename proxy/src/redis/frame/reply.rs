@@ -12,7 +12,7 @@
 //!     |    * ~ % > |                    | aggregates: n elements more
 //!     +----------------> (the same)     +------------------> Type
 //! ```
-//! [pure]
+//! `[pure]`
 
 use std::fmt;
 use std::io::BufRead;

@@ -10,7 +10,7 @@
 //!     |  any other byte
 //!     +--------------------> Inline(quotes) --- LF ---> Start
 //! ```
-//! [pure]
+//! `[pure]`
 
 use std::fmt;
 

@@ -212,3 +212,15 @@ async fn ping_is_one_round_trip() {
         assert_eq!(&got, b"*1\r\n$4\r\nPING\r\n");
     }
 }
+
+/// A client's task may move between threads, and this future is part of its memory.
+#[tokio::test]
+async fn the_futures_are_small_and_can_be_spawned() {
+    fn bytes<T: Send>(future: &T) -> usize {
+        size_of_val(future)
+    }
+    let (mut a, mut b) = duplex(1);
+    let password = SecretString::from("p");
+    assert!(bytes(&authenticate(&mut a, |_| true)) <= 1024);
+    assert!(bytes(&login(&mut b, None, Some(&password), None)) <= 1024);
+}
