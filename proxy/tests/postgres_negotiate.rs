@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test says what it expects")]
 
+mod wire;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use redis_tls_proxy::error::{Kind, Result, Side};
 use redis_tls_proxy::postgres::message::SqlState;
@@ -14,33 +15,10 @@ use redis_tls_proxy::postgres::{NoTls, Opening, TlsStart, negotiate};
 use redis_tls_proxy::stream::{Socket, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::time::timeout;
+use wire::{expect, expect_fatal, startup_packet};
 
 const GSS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
 const CANCEL: [u8; 16] = [0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 0, 0, 0, 2];
-
-fn startup_packet(strings: &[u8]) -> Vec<u8> {
-    let mut out = (u32::try_from(strings.len()).unwrap() + 8).to_be_bytes().to_vec();
-    out.extend([0, 3, 0, 0]);
-    out.extend(strings);
-    out
-}
-
-async fn expect<S: tokio::io::AsyncRead + Unpin>(stream: &mut S, bytes: &[u8]) {
-    let mut seen = vec![0; bytes.len()];
-    timeout(Duration::from_secs(5), stream.read_exact(&mut seen)).await.expect("expected bytes did not come").unwrap();
-    assert_eq!(seen, bytes);
-}
-
-/// Reads to the end, which must be one FATAL error of this code; its text.
-async fn expect_fatal<S: tokio::io::AsyncRead + Unpin>(stream: &mut S, code: &str) -> String {
-    let mut answer = Vec::new();
-    timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.expect("no end").unwrap();
-    assert_eq!(answer[0], b'E');
-    assert_eq!(usize::try_from(u32::from_be_bytes(answer[1..5].try_into().unwrap())).unwrap() + 1, answer.len());
-    assert_eq!(SqlState::of_error(&answer[5..]).unwrap().as_str(), code);
-    String::from_utf8_lossy(&answer[5..]).into_owned()
-}
 
 fn unix() -> (Socket, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();

@@ -1,4 +1,4 @@
-//! [pure] The first packet of a connection: the only one without a type byte, sent by whoever found the port.
+//! `[pure]` The first packet of a connection: the only one without a type byte, sent by whoever found the port.
 //!
 //! PostgreSQL's own limits and words are used, so that a mistaken client reads here what it would read from the server.
 
