@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::SecretString;
 
 /// The public roots are about 250 KiB as PEM; nothing here is larger.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -83,16 +84,11 @@ pub fn check_pair(cert: &Path, key: &Path) -> Result<(), String> {
     }
 }
 
-/// Checks a file that holds one password.
+/// Reads the one password in a file; its last newline is not part of it.
 ///
 /// # Errors
-/// What is wrong, and the cure.
-pub fn check_password(path: &Path) -> Result<(), String> {
-    password(path).map(|_| ())
-}
-
-/// The password in a file, without its last newline.
-pub(super) fn password(path: &Path) -> Result<String, String> {
+/// Why there is none, and the cure.
+pub fn read_password(path: &Path) -> Result<SecretString, String> {
     let shown = path.display();
     let text =
         String::from_utf8(read(path, MAX_BYTES)?).map_err(|_| format!("{shown} is not UTF-8 text; write the password alone into it"))?;
@@ -103,7 +99,7 @@ pub(super) fn password(path: &Path) -> Result<String, String> {
     if password.len() > MAX_PASSWORD_BYTES || password.contains(['\n', '\0']) {
         return Err(format!("{shown} holds more than one line; write the password alone into it"));
     }
-    Ok(password.to_owned())
+    Ok(SecretString::from(password))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -122,6 +118,7 @@ mod tests {
     use std::fs;
 
     use rcgen::{CertificateParams, KeyPair};
+    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -168,12 +165,12 @@ mod tests {
             (b"\xff\xfe", Err("not UTF-8")),
         ] {
             fs::write(&path, content).unwrap();
-            match (password(&path), expected) {
-                (Ok(got), Ok(expected)) => assert_eq!(got, expected),
+            match (read_password(&path), expected) {
+                (Ok(got), Ok(expected)) => assert_eq!(got.expose_secret(), expected),
                 (Err(got), Err(part)) => assert!(got.contains(part) && !got.contains("two"), "{got}"),
                 (got, expected) => panic!("{got:?} is not {expected:?}"),
             }
         }
-        assert!(check_password(dir.path()).unwrap_err().contains("is a directory"));
+        assert!(read_password(dir.path()).unwrap_err().contains("is a directory"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! An entry gives a setting its name, its kind, its default and its words. Flags, environment variables, file keys, URL query keys, the
 //! help, `validate --explain` and the JSON schema all come from here, so that they cannot disagree. Adding a setting means one entry here
-//! and one line where [`super::build`] or [`super::process`] reads it.
+//! and one line where `build` or `process` reads it.
 
 use super::types::Protocol;
 use super::value::{Kind, Limits};
