@@ -221,7 +221,7 @@ settings! {
         "Log warnings and errors only",
         "Overrules log_level.";
     Workers "workers" Process, Kind::Workers, Preset::Is("auto"),
-        "Threads that carry traffic; auto = one per CPU, at most 4",
+        "Threads that carry traffic; auto = one for two CPUs, 1 to 4",
         "More than the CPUs that the process may use only costs memory.";
     DrainDelay "drain-delay" Process, Kind::Duration(Limits::DRAIN), Preset::Is("0s"),
         "Go on accepting for so long after SIGTERM",
