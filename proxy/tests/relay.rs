@@ -1,5 +1,11 @@
 //! The relay is exact: bytes, ends, resets and backpressure, through the built program.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects, in its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests may say what they expect too"
+)]
 
 mod support;
 

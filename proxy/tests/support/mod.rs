@@ -1,6 +1,12 @@
 //! What the tests of the built program share: one proxy in front of one server, TLS servers of the test's own making, programs run to their end.
 #![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test says what it expects, in its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests may say what they expect too"
+)]
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
