@@ -123,8 +123,9 @@ impl TlsStream {
             let fed = self.feed(ciphertext, out)?;
             self.unfed = ciphertext.get(fed..).unwrap_or_default().to_vec();
             if self.tls.wants_write() {
-                // A key update to answer. If the socket is full it goes out with the next write.
-                let _ = self.poll_write_tls(cx)?;
+                // A key update to answer. If the socket is full it goes out with the next write, which also reports a socket that is broken:
+                // a server that no longer takes anything may still have said why.
+                let _ = self.poll_write_tls(cx);
             }
         }
         Poll::Ready(Ok(()))
