@@ -109,9 +109,11 @@ impl Lab {
 
     async fn measure(&self, redis_port: u16, pg_port: u16, socat_port: u16, proxy: &Proxy) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        for (what, clients, keep, requests) in
-            [("Redis GET, 50 clients", 50, true, 120_000), ("Redis GET, 1 client", 1, true, 20_000), ("Redis, a connection per GET", 20, false, 2_000)]
-        {
+        for (what, clients, keep, requests) in [
+            ("Redis GET, 50 clients", 50, true, 120_000),
+            ("Redis GET, 1 client", 1, true, 20_000),
+            ("Redis, a connection per GET", 20, false, 2_000),
+        ] {
             let load = RedisLoad { clients, keep, requests };
             rows.push(Row {
                 what,

@@ -28,7 +28,7 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::{EvictReason, LeaseOutcome, ListenerMetrics, UpstreamState};
 
 /// Connections being opened at one time by one worker.
-const MAX_OPENING: usize = 16;
+pub(super) const MAX_OPENING: usize = 16;
 /// The first pause after a failed refill; it doubles up to [`MAX_PAUSE`], each with up to half of jitter, so that proxies do not march in step.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
@@ -159,7 +159,10 @@ impl<B: Backend> Stock<B> {
     /// How many opens should be under way: one for each who waits, and the stock's deficit unless refilling has just failed.
     fn wanted(&self, target: usize, refill: &Refill) -> usize {
         let deficit = if refill.may_try(Instant::now()) { target.saturating_sub(self.idle.borrow().len()) } else { 0 };
-        (self.waiters.borrow().len() + deficit).min(MAX_OPENING)
+        let mut waiters = self.waiters.borrow_mut();
+        // Nobody opens for clients that have given up.
+        waiters.retain(|waiter| !waiter.is_closed());
+        (waiters.len() + deficit).min(MAX_OPENING)
     }
 
     fn opened(&self, outcome: Result<B::Connection>, refill: &mut Refill) {
