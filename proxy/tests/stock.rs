@@ -202,9 +202,9 @@ async fn connections_that_die_in_the_stock_are_replaced_before_anyone_gets_them(
     for round in 1..=5 {
         front.wait_idle(4.0).await;
         if round % 2 == 0 {
-            gate.cut()
+            gate.cut();
         } else {
-            gate.reset_both()
+            gate.reset_both();
         }
         assert_eq!(ping(&front).await.0, "PONG", "round {round}");
         front.wait("evictions_total", &[("reason", "server_closed")], |count| count >= 3.0 * f64::from(round)).await;

@@ -135,8 +135,9 @@ impl<B: Backend> Stock<B> {
         let mut opens = FuturesUnordered::new();
         let mut refill = Refill::default();
         loop {
-            let target = if closing.is_cancelled() { 0 } else { self.limits.min_idle };
-            if target == 0 {
+            let open = !closing.is_cancelled();
+            let target = if open { self.limits.min_idle } else { 0 };
+            if !open {
                 self.evict_all(EvictReason::Drain);
             }
             while self.opening.get() < self.wanted(target, &refill) {
@@ -151,7 +152,7 @@ impl<B: Backend> Stock<B> {
                 () = sleep_until(self.next_alarm(&refill)) => {}
                 () = self.changed.notified() => {}
                 Ok(()) = moved.changed() => {}
-                () = closing.cancelled(), if target > 0 => {}
+                () = closing.cancelled(), if open => {}
             }
         }
     }
