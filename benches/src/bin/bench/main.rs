@@ -24,7 +24,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::client::Resumption;
 
 use crate::load::{Bench, Figures, pgbench};
-use crate::peers::{POSTGRES, Peer, REDIS, Target, envoy};
+use crate::peers::{OURS, POSTGRES, Peer, REDIS, Target, envoy};
 use crate::report::{Measurement, Report, machine, version};
 
 const ROWS: &[&str] = &["c50", "pipeline", "one", "connect", "big", "idle", "pg-simple", "pg-prepared"];
@@ -43,14 +43,19 @@ struct Options {
 async fn main() -> Result<()> {
     let Some(options) = Options::parse(std::env::args().skip(1))? else { return Ok(()) };
     raise_file_limit();
+    let machine = machine();
     let authority = Authority::new()?;
     let bench = Bench::start(&authority, &options).await?;
-    let mut report = Report { machine: machine(), settings: settings(&options, &bench), rounds: Vec::new() };
+    let mut report = Report { machine, settings: settings(&options, &bench), rounds: Vec::new() };
     for row in &options.rows {
         measure(&bench, row, &options, &mut report).await?;
     }
     report.write(&options.out)?;
-    say(&format!("\n{}\nwritten to {}", report.markdown()?, options.out.display()))
+    say(&format!("\n{}\nwritten to {}", report.markdown()?, options.out.display()))?;
+    if report.rounds.iter().any(|m| m.peer == OURS && m.error.is_some()) {
+        bail!("{OURS} failed, see above");
+    }
+    Ok(())
 }
 
 impl Bench {

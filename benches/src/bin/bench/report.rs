@@ -173,7 +173,8 @@ impl Report {
         writeln!(out, "\n## {title}\n")?;
         let headings: String = columns.iter().map(|column| format!(" {} |", column.heading)).collect();
         writeln!(out, "| |{headings}\n|---|{}", "---:|".repeat(columns.len()))?;
-        for peer in peers.iter().filter(|peer| self.rounds.iter().any(|m| m.peer == **peer)) {
+        let shown = |peer: &str| self.rounds.iter().any(|m| m.peer == peer && columns.iter().any(|column| column.row == m.row));
+        for peer in peers.iter().filter(|peer| shown(peer)) {
             let cells: String = columns.iter().map(|column| format!(" {} |", self.cell(column, peer))).collect();
             let name = if *peer == OURS { format!("**{peer}**") } else { (*peer).to_owned() };
             writeln!(out, "| {name} |{cells}")?;
@@ -214,7 +215,9 @@ pub(crate) fn machine() -> BTreeMap<&'static str, String> {
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, model)| model.trim().to_owned());
     let cores = std::thread::available_parallelism().map(usize::from).unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-    BTreeMap::from([("processor", format!("{} x {}", cores, model.unwrap_or_default())), ("kernel", kernel)])
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or_default().to_owned();
+    // Anything but about 0 says that the machine had other things to do, and the figures are worth less.
+    BTreeMap::from([("processor", format!("{cores} x {}", model.unwrap_or_default())), ("kernel", kernel), ("load before the run", load)])
 }
 
 /// The first line of what a program says about itself that has a digit in it.
