@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use crate::config::{Listener, Password, Protocol};
+use crate::config::{Listener, Password, Protocol, read_password};
 use crate::error::{Error, Kind, Result, Side};
 use crate::error_log::ErrorLog;
 use crate::metrics::{DialPhase, EvictReason, Handshake, ListenerMetrics, ReloadResult};
@@ -305,7 +305,7 @@ pub fn password(source: &Password) -> std::result::Result<Reloaded<SecretString>
         }
         Password::File(path) => {
             let file = path.clone();
-            Reloaded::new(vec![path.clone()], move || tls::login_file(&file))
+            Reloaded::new(vec![path.clone()], move || read_password(&file))
         }
     }
 }

@@ -93,15 +93,15 @@ pub(super) fn files(view: &View<'_>, draft: &Draft, mistakes: &mut Mistakes) {
     };
     let tls = &listener.upstream.tls;
     if let Some(path) = &tls.ca_file {
-        say(Key::CaFile, pem::check_roots(path));
+        say(Key::CaFile, pem::read_roots(path).map(drop));
     }
     if let Some((cert, key)) = &tls.client_cert {
-        say(Key::ClientCert, pem::check_pair(cert, key));
+        say(Key::ClientCert, pem::read_pair(cert, key).map(drop));
     }
     if let Some(tls) = &listener.listen_tls {
-        say(Key::ListenCert, pem::check_pair(&tls.cert, &tls.key));
+        say(Key::ListenCert, pem::read_pair(&tls.cert, &tls.key).map(drop));
         if let Some(path) = &tls.client_ca {
-            say(Key::ListenClientCa, pem::check_roots(path));
+            say(Key::ListenClientCa, pem::read_roots(path).map(drop));
         }
     }
     if let Some(path) = password_file(listener.upstream.credentials.as_ref().map(|credentials| &credentials.password)) {

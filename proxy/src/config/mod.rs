@@ -27,7 +27,7 @@ mod yaml;
 
 pub use explain::Section;
 pub use mistakes::{Mistake, Mistakes, Origin, Site};
-pub use pem::{check_pair, check_roots, read_password};
+pub use pem::{read_pair, read_password, read_roots};
 pub use probe::probe_bind;
 pub use schema::schema;
 pub use types::{

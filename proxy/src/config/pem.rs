@@ -48,29 +48,30 @@ pub(super) fn plain(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
-/// Checks a file of trusted roots: at least one certificate, each usable as a root.
+/// Reads a file of trusted roots: at least one certificate, each usable as a root.
 ///
 /// # Errors
 /// What is wrong, and the cure.
-pub fn check_roots(path: &Path) -> Result<(), String> {
+pub fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let roots = certificates(path)?;
     let mut store = RootCertStore::empty();
-    for cert in certificates(path)? {
-        store.add(cert).map_err(|_| format!("{} holds a certificate that is damaged; get the file again", path.display()))?;
+    for root in &roots {
+        store.add(root.clone()).map_err(|_| format!("{} holds a certificate that is damaged; get the file again", path.display()))?;
     }
-    Ok(())
+    Ok(roots)
 }
 
-/// Checks a chain and its key: both parse, and the key belongs to the first certificate.
+/// Reads a chain and its key: both parse, and the key belongs to the first certificate.
 ///
 /// # Errors
 /// What is wrong, and the cure.
-pub fn check_pair(cert: &Path, key: &Path) -> Result<(), String> {
+pub fn read_pair(cert: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
     let chain = certificates(cert)?;
     let pem = read(key, MAX_BYTES)?;
     let private = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| format!("{} holds no private key in PEM; it must have a BEGIN PRIVATE KEY block (not encrypted)", key.display()))?;
-    match CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()) {
-        Ok(_) => Ok(()),
+    match CertifiedKey::from_der(chain.clone(), private.clone_key(), &aws_lc_rs::default_provider()) {
+        Ok(_) => Ok((chain, private)),
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(format!(
             "{} does not belong to the certificate in {}; give the pair that was issued together",
             key.display(),
@@ -139,16 +140,16 @@ mod tests {
         let ((cert, key), (_, other)) = (certificate(), certificate());
         let damaged = cert.replacen("MII", "!!!", 1);
         let (cert, key, other) = (write("cert", &cert), write("key", &key), write("other", &other));
-        assert_eq!(check_roots(&cert), Ok(()));
-        assert_eq!(check_pair(&cert, &key), Ok(()));
+        assert_eq!(read_roots(&cert).unwrap().len(), 1);
+        assert!(read_pair(&cert, &key).is_ok());
         let why = |result: Result<(), String>| result.unwrap_err();
-        assert!(why(check_pair(&cert, &other)).contains("does not belong to"));
-        assert!(why(check_pair(&cert, &cert)).contains("holds no private key"));
-        assert!(why(check_pair(&key, &key)).contains("holds no certificate"));
-        assert!(why(check_roots(&write("damaged", &damaged))).contains("damaged"));
-        assert!(why(check_roots(&dir.path().join("none"))).contains("no such file or directory; check the path"));
+        assert!(why(read_pair(&cert, &other).map(drop)).contains("does not belong to"));
+        assert!(why(read_pair(&cert, &cert).map(drop)).contains("holds no private key"));
+        assert!(why(read_pair(&key, &key).map(drop)).contains("holds no certificate"));
+        assert!(why(read_roots(&write("damaged", &damaged)).map(drop)).contains("damaged"));
+        assert!(why(read_roots(&dir.path().join("none")).map(drop)).contains("no such file or directory; check the path"));
         let junk = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
-        assert!(why(check_roots(&write("junk", junk))).contains("damaged"));
+        assert!(why(read_roots(&write("junk", junk)).map(drop)).contains("damaged"));
     }
 
     #[test]
