@@ -271,8 +271,16 @@ impl Backend for Upstream {
                         return Poll::Pending;
                     }
                 }
+                Poll::Ready(Err(error)) => {
+                    // In TLS 1.3 a server refuses a client (no certificate, not a known one) only after the handshake looked complete.
+                    let error = tls::explain(Side::Upstream, &error);
+                    if error.kind.is_tls() {
+                        self.errors.report("unused connection refused", &error);
+                    }
+                    return Poll::Ready(EvictReason::ServerClosed);
+                }
                 // Neither Redis nor PostgreSQL speaks first, except to say that it is closing.
-                Poll::Ready(_) => return Poll::Ready(EvictReason::ServerClosed),
+                Poll::Ready(Ok(())) => return Poll::Ready(EvictReason::ServerClosed),
             }
         }
     }

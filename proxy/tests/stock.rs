@@ -201,11 +201,10 @@ async fn connections_that_die_in_the_stock_are_replaced_before_anyone_gets_them(
     let (gate, front) = gated(&redis, &["--pool-min-idle", "4"]).await;
     for round in 1..=5 {
         front.wait_idle(4.0).await;
-        if round % 2 == 0 {
-            gate.cut();
-        } else {
-            gate.reset_both();
-        }
+        let doomed: Vec<_> = gate.connections();
+        doomed.iter().for_each(|link| if round % 2 == 0 { link.cut() } else { link.reset_both() });
+        let last = doomed.last().unwrap().id();
+        until("the gate has closed them", SOON, || gate.connections().iter().all(|link| link.id() > last)).await.unwrap();
         assert_eq!(ping(&front).await.0, "PONG", "round {round}");
         front.wait("evictions_total", &[("reason", "server_closed")], |count| count >= 3.0 * f64::from(round)).await;
     }

@@ -32,6 +32,9 @@ pub(super) const MAX_OPENING: usize = 16;
 /// The first pause after a failed refill; it doubles up to [`MAX_PAUSE`], each with up to half of jitter, so that proxies do not march in step.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// A server that closes connections younger than this does not want them (it asks for a certificate, or is full): replacing those backs off
+/// too, or the stock would shake hands with it as fast as both machines can.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// How many, how old, how long.
 #[derive(Clone, Copy, Debug)]
@@ -52,12 +55,15 @@ pub struct Stock<B: Backend> {
     idle: RefCell<VecDeque<Idle<B::Connection>>>,
     waiters: RefCell<VecDeque<oneshot::Sender<Result<B::Connection>>>>,
     opening: Cell<usize>,
+    /// The pause after connections that were closed [`YOUNG`].
+    rejected: RefCell<Refill>,
     /// Something changed that the tender has to look at.
     changed: Notify,
 }
 
 struct Idle<C> {
     connection: C,
+    since: Instant,
     expires: Instant,
 }
 
@@ -71,6 +77,7 @@ impl<B: Backend> Stock<B> {
             idle: RefCell::default(),
             waiters: RefCell::default(),
             opening: Cell::new(0),
+            rejected: RefCell::default(),
             changed: Notify::new(),
         }
     }
@@ -99,7 +106,7 @@ impl<B: Backend> Stock<B> {
             let mut idle = self.idle.borrow_mut().pop_front()?;
             match self.unfit(&mut idle, now, &mut nobody) {
                 None => break idle.connection,
-                Some(reason) => self.evict(reason),
+                Some(reason) => self.evict(reason, idle.since),
             }
         };
         self.metrics.upstream.of(UpstreamState::Idle).dec();
@@ -140,7 +147,9 @@ impl<B: Backend> Stock<B> {
             if !open {
                 self.evict_all(EvictReason::Drain);
             }
-            while self.opening.get() < self.wanted(target, &refill) {
+            // One look at the clock for both questions: a pause that ends between them would be missed.
+            let now = Instant::now();
+            while self.opening.get() < self.wanted(target, &refill, now) {
                 self.opening.set(self.opening.get() + 1);
                 self.metrics.upstream.of(UpstreamState::Connecting).inc();
                 opens.push(self.backend.open());
@@ -149,7 +158,7 @@ impl<B: Backend> Stock<B> {
             tokio::select! {
                 Some(outcome) = opens.next() => self.opened(outcome, &mut refill),
                 () = poll_fn(|cx| self.poll_evict(cx)) => {}
-                () = sleep_until(self.next_alarm(&refill)) => {}
+                () = sleep_until(self.next_alarm(&refill, now)) => {}
                 () = self.changed.notified() => {}
                 Ok(()) = moved.changed() => {}
                 () = closing.cancelled(), if open => {}
@@ -158,8 +167,9 @@ impl<B: Backend> Stock<B> {
     }
 
     /// How many opens should be under way: one for each who waits, and the stock's deficit unless refilling has just failed.
-    fn wanted(&self, target: usize, refill: &Refill) -> usize {
-        let deficit = if refill.may_try(Instant::now()) { target.saturating_sub(self.idle.borrow().len()) } else { 0 };
+    fn wanted(&self, target: usize, refill: &Refill, now: Instant) -> usize {
+        let may_refill = refill.may_try(now) && self.rejected.borrow().may_try(now);
+        let deficit = if may_refill { target.saturating_sub(self.idle.borrow().len()) } else { 0 };
         let mut waiters = self.waiters.borrow_mut();
         // Nobody opens for clients that have given up.
         waiters.retain(|waiter| !waiter.is_closed());
@@ -188,7 +198,8 @@ impl<B: Backend> Stock<B> {
 
     fn keep(&self, connection: B::Connection) {
         let age = self.limits.max_idle_age.mul_f64(1.0 - 0.2 * fastrand::f64());
-        self.idle.borrow_mut().push_back(Idle { connection, expires: Instant::now() + age });
+        let since = Instant::now();
+        self.idle.borrow_mut().push_back(Idle { connection, since, expires: since + age });
         self.metrics.upstream.of(UpstreamState::Idle).inc();
     }
 
@@ -199,7 +210,7 @@ impl<B: Backend> Stock<B> {
         self.idle.borrow_mut().retain_mut(|idle| match self.unfit(idle, now, cx) {
             None => true,
             Some(reason) => {
-                self.evict(reason);
+                self.evict(reason, idle.since);
                 evicted = Poll::Ready(());
                 false
             }
@@ -217,22 +228,29 @@ impl<B: Backend> Stock<B> {
         }
     }
 
-    fn evict(&self, reason: EvictReason) {
+    fn evict(&self, reason: EvictReason, since: Instant) {
+        let (now, mut rejected) = (Instant::now(), self.rejected.borrow_mut());
+        let lived = now.duration_since(since) >= YOUNG || reason != EvictReason::ServerClosed;
+        // Several that die together are one rejection.
+        if lived || rejected.may_try(now) {
+            rejected.note(lived, now);
+        }
         self.metrics.evictions.of(reason).inc();
         self.metrics.upstream.of(UpstreamState::Idle).dec();
     }
 
     fn evict_all(&self, reason: EvictReason) {
-        for _ in self.idle.take() {
-            self.evict(reason);
+        for idle in self.idle.take() {
+            self.evict(reason, idle.since);
         }
     }
 
     /// When the oldest connection expires or refilling may be tried again.
-    fn next_alarm(&self, refill: &Refill) -> Instant {
-        let far = Instant::now() + Duration::from_secs(3600);
+    fn next_alarm(&self, refill: &Refill, now: Instant) -> Instant {
+        let far = now + Duration::from_secs(3600);
         let expiry = self.idle.borrow().iter().map(|idle| idle.expires).min().unwrap_or(far);
-        refill.not_before.map_or(expiry, |retry| expiry.min(retry.max(Instant::now() + Duration::from_millis(1))))
+        let pauses = [refill.not_before, self.rejected.borrow().not_before];
+        pauses.into_iter().flatten().filter(|end| *end > now).fold(expiry, Instant::min)
     }
 }
 

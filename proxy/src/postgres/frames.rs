@@ -4,6 +4,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::message::{self, HEADER_BYTES};
 use crate::error::{Error, Kind, Result, Side};
+use crate::tls;
 
 /// Reads one message after the other. A read that was given up halfway is resumed by the next call.
 pub(super) struct Frames {
@@ -38,7 +39,7 @@ impl Frames {
                 return Ok(self.bytes.first().copied());
             }
             let missing = u64::try_from(missing).unwrap_or(u64::MAX);
-            let read = (&mut *stream).take(missing).read_buf(&mut self.bytes).await.map_err(|error| Error::io(self.side, &error))?;
+            let read = (&mut *stream).take(missing).read_buf(&mut self.bytes).await.map_err(|error| tls::explain(self.side, &error))?;
             if read == 0 {
                 return if self.bytes.is_empty() { Ok(None) } else { Err(self.error(Kind::Io, "closed in the middle of a message")) };
             }
@@ -71,7 +72,7 @@ pub(super) async fn send<S: AsyncWrite + Unpin>(stream: &mut S, side: Side, byte
         stream.write_all(bytes).await?;
         stream.flush().await
     };
-    sent.await.map_err(|error| Error::io(side, &error))
+    sent.await.map_err(|error| tls::explain(side, &error))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::command::{encode, parse};
 use super::frame::{RequestError, RequestKind, RequestScanner};
 use super::gate::{self, Answer};
 use crate::error::{Error, Kind, Result, Side};
+use crate::tls;
 
 /// How long a wrong password is left without an answer. A guesser on one connection gets five tries a second, a person notices nothing, and a
 /// component that tries again in a loop costs next to nothing.
@@ -234,7 +235,7 @@ async fn send<S: AsyncWrite + Unpin>(upstream: &mut S, request: &[u8]) -> Result
         upstream.write_all(request).await?;
         upstream.flush().await
     };
-    written.await.map_err(|error| Error::io(Side::Upstream, &error))
+    written.await.map_err(|error| tls::explain(Side::Upstream, &error))
 }
 
 /// Reads one status reply and compares it.
@@ -253,7 +254,7 @@ async fn read_line<S: AsyncRead + Unpin>(upstream: &mut S, command: &str) -> Res
     let mut byte = [0; 1];
     while !line.ends_with(b"\r\n") {
         let read = upstream.read(&mut byte).await;
-        if read.map_err(|error| Error::io(Side::Upstream, &error))? == 0 {
+        if read.map_err(|error| tls::explain(Side::Upstream, &error))? == 0 {
             let why = format!("closed while {command} was unanswered; the server may be out of connections or shutting down");
             return Err(Error::upstream(Kind::Io, why));
         }

@@ -51,6 +51,12 @@ fn bad_certificate(error: &CertificateError) -> (Kind, String) {
             Kind::TlsIssuer,
             "the certificate's issuer is not trusted; give its CA with ca_file (managed PostgreSQL has one of its own)".to_owned(),
         ),
+        // A CA that was made anew under its old name.
+        E::BadSignature => (
+            Kind::TlsIssuer,
+            "the certificate's issuer is not trusted: a CA of that name is, but with another key; give its present certificate with ca_file"
+                .to_owned(),
+        ),
         other => (Kind::TlsOther, format!("the certificate was refused: {other}")),
     }
 }

@@ -161,3 +161,36 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 pub(crate) fn reset_on_close(tcp: &TcpStream) {
     socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)).unwrap();
 }
+
+/// `psql` as a user would call it: everything in the connection string, the password in the environment.
+pub(crate) async fn psql(connection: &str, password: &str, sql: &str) -> Output {
+    let mut psql = Command::new(lab::process::require("psql", "postgresql-client").unwrap());
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("PG")) {
+        psql.env_remove(key);
+    }
+    psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, connection]).env("PGPASSWORD", password).env("PGCONNECT_TIMEOUT", "10");
+    run(psql).await.unwrap()
+}
+
+/// What `psql` printed, after checking that it succeeded.
+pub(crate) async fn psql_ok(connection: &str, password: &str, sql: &str) -> String {
+    let output = psql(connection, password, sql).await;
+    assert!(output.status.success(), "{connection}: {}", text(&output.stderr));
+    text(&output.stdout).trim().to_owned()
+}
+
+/// What `psql` complained about, after checking that it failed.
+pub(crate) async fn psql_refused(connection: &str, password: &str, sql: &str) -> String {
+    let output = psql(connection, password, sql).await;
+    assert!(!output.status.success(), "{connection}: it must fail, but said {}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+/// PostgreSQL's first message, protocol 3.0.
+pub(crate) fn startup(user: &str, database: &str) -> Vec<u8> {
+    let parameters = format!("user\0{user}\0database\0{database}\0\0");
+    let mut message = u32::try_from(parameters.len() + 8).unwrap().to_be_bytes().to_vec();
+    message.extend_from_slice(&[0, 3, 0, 0]);
+    message.extend_from_slice(parameters.as_bytes());
+    message
+}
