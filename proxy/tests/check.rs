@@ -218,6 +218,18 @@ async fn every_bad_certificate_has_its_cure() {
 }
 
 #[tokio::test]
+async fn a_server_that_wants_a_client_certificate() {
+    let authority = Authority::new().unwrap();
+    let redis = Redis::builder(&authority).require_client_certificate().start().await.unwrap();
+    let url = rediss(redis.address(), &redis, "");
+    assert_says(&Run::json(&url, None).await.failed_at("tls"), "refused the handshake", "client_cert");
+
+    let files = authority.issue(&Leaf::client("app")).unwrap().write(redis.dir(), "app").unwrap();
+    let run = Run::json(&format!("{url}&client_cert={}&client_key={}", files.cert.display(), files.key.display()), None).await;
+    assert_eq!(run.code, 0, "{}", run.stdout);
+}
+
+#[tokio::test]
 async fn a_wrong_redis_password() {
     let authority = Authority::new().unwrap();
     let redis = Redis::builder(&authority).password("another").start().await.unwrap();

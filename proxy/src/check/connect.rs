@@ -14,12 +14,13 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::report::{Finding, Name, for_people, milliseconds};
+use super::report::{Finding, Name, milliseconds};
+use super::table::for_people;
 use super::{Outcome, Steps, silence};
 use crate::config::{Listener, Protocol};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Side};
 use crate::stream::Stream;
-use crate::tls::Certificate;
+use crate::tls::{self, Certificate};
 use crate::upstream::{Upstream, tune};
 
 /// Time enough to renew a certificate by hand.
@@ -50,13 +51,9 @@ pub(super) async fn take_steps(listener: &Listener, upstream: &Upstream, steps: 
     steps.limit = limit.saturating_add(PLAINTEXT * 2);
     let first = steps.take(Name::Tls, hint, first_handshake(listener, upstream, tcp, address, (limit, hint))).await;
     steps.limit = limit;
-    let mut first = first?;
-    let second = async {
-        wait_for_tickets(&mut first).await;
-        drop(first);
-        resumption(listener, upstream, address).await
-    };
-    steps.take(Name::Resumption, hint, second).await
+    // Closed before the second, for a server that has one place left.
+    drop(first?);
+    steps.take(Name::Resumption, hint, resumption(listener, upstream, address)).await
 }
 
 async fn dns(host: &str, upstream: &Upstream) -> Outcome<Vec<SocketAddr>> {
@@ -84,7 +81,8 @@ async fn tcp(listener: &Listener, addresses: &[SocketAddr], limit: Duration) -> 
     let says: Vec<_> = tried
         .iter()
         .filter(|(_, _, outcome)| outcome.is_ok())
-        .map(|(address, took, _)| format!("{address} in {}", for_people(*took)))
+        // A single one's time is the step's own.
+        .map(|(address, took, _)| if tried.len() == 1 { address.to_string() } else { format!("{address} in {}", for_people(*took)) })
         .collect();
     let mut finding = Finding::ok(says.join(", ")).fact("addresses", facts.clone());
     let mut used = None;
@@ -136,6 +134,7 @@ async fn first_handshake(
     address: SocketAddr,
     (limit, hint): (Duration, &str),
 ) -> Outcome<Stream> {
+    let started = Instant::now();
     let Ok(done) = timeout(limit, upstream.handshake(tcp)).await else {
         // A plaintext Redis takes a ClientHello for the beginning of a long line and waits for the rest, for ever.
         if listener.protocol == Protocol::Redis && timeout(PLAINTEXT, answers_in_plaintext(address)).await.is_ok_and(|answers| answers) {
@@ -144,12 +143,14 @@ async fn first_handshake(
         }
         return Err(silence(limit, hint).into());
     };
-    let stream = done?;
+    let mut stream = done?;
+    let took = started.elapsed();
+    wait_for_tickets(&mut stream).await?;
     let finding = match connection(&stream) {
         Some(tls) => describe(listener, tls),
         None => Finding::ok("done"),
     };
-    Ok((finding, stream))
+    Ok((finding.took(took), stream))
 }
 
 /// Asks without TLS; nothing secret is in the question.
@@ -224,7 +225,9 @@ fn date(seconds: i64) -> String {
 }
 
 /// Takes in what follows the handshake, until a ticket is there or none will come.
-async fn wait_for_tickets(stream: &mut Stream) {
+///
+/// Here a TLS 1.3 server also says that it wants a client certificate: for the client the handshake is over by then.
+async fn wait_for_tickets(stream: &mut Stream) -> Result<()> {
     let has_ticket = |stream: &Stream| match connection(stream) {
         Some(Connection::Client(client)) => {
             client.protocol_version() == Some(ProtocolVersion::TLSv1_2) || client.tls13_tickets_received() > 0
@@ -234,24 +237,25 @@ async fn wait_for_tickets(stream: &mut Stream) {
     let mut bytes = [0; 1024];
     let arrived = poll_fn(|cx| {
         let mut buf = ReadBuf::new(&mut bytes);
-        let read = Pin::new(&mut *stream).poll_read(cx, &mut buf);
-        // Whatever else the server says on this connection, and its end, is of no interest.
-        if has_ticket(stream) || read.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        match Pin::new(&mut *stream).poll_read(cx, &mut buf) {
+            // Whatever else the server says on this connection is of no interest.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Poll::Ready(Err(tls::explain(Side::Upstream, &error))),
+            Poll::Pending if !has_ticket(stream) => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
     });
     // Late is as good as never.
-    let _ = timeout(TICKETS, arrived).await;
+    timeout(TICKETS, arrived).await.unwrap_or(Ok(()))
 }
 
 async fn resumption(listener: &Listener, upstream: &Upstream, address: SocketAddr) -> Outcome<Stream> {
     let tcp = connect(listener, address).await?;
-    let started = Instant::now();
     let stream = upstream.handshake(tcp).await?;
-    let took = for_people(started.elapsed());
     let resumed = connection(&stream).and_then(|tls| tls.handshake_kind()) == Some(HandshakeKind::Resumed);
     let says = match (resumed, listener.protocol) {
-        (true, _) => format!("yes: the second handshake took {took}"),
-        (false, Protocol::Postgres) => format!("not offered by PostgreSQL, which is normal: the second handshake took {took}"),
-        (false, _) => format!("no: every new connection costs the server a whole handshake ({took})"),
+        (true, _) => "yes: the second handshake was a short one",
+        (false, Protocol::Postgres) => "not offered by PostgreSQL, which is normal: every handshake is a whole one",
+        (false, _) => "no: every new connection costs the server a whole handshake",
     };
     Ok((Finding::ok(says).fact("resumed", resumed), stream))
 }

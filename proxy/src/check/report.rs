@@ -1,4 +1,4 @@
-//! What `check` found, as a table for people and as JSON for programs. [pure]
+//! What `check` found, and its JSON. [pure]
 //!
 //! The JSON keys are a promise; new ones may come, none will change its meaning:
 //!
@@ -21,17 +21,12 @@
 //! | server, PostgreSQL | `version`, `tls`, `in_use`, `max_connections`, `superuser_reserved_connections`, `standby` |
 //! | round_trip | `count`, `p50_milliseconds`, `p99_milliseconds` |
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind};
-
-/// Longer lines are broken within their column.
-const WIDTH: u16 = 118;
 
 /// What was done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -55,21 +50,6 @@ pub enum Name {
     RoundTrip,
 }
 
-impl Name {
-    fn for_people(self) -> &'static str {
-        match self {
-            Self::Configuration => "configuration",
-            Self::Dns => "dns",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Resumption => "resumption",
-            Self::Login => "login",
-            Self::Server => "server",
-            Self::RoundTrip => "round trip",
-        }
-    }
-}
-
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -84,43 +64,25 @@ pub enum Status {
     NotTried,
 }
 
-impl Status {
-    fn mark(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "FAIL",
-            Self::NotTried => "-",
-        }
-    }
-
-    /// Green, yellow, red, grey.
-    fn colour(self) -> &'static str {
-        match self {
-            Self::Ok => "\x1b[32m",
-            Self::Warn => "\x1b[33m",
-            Self::Fail => "\x1b[1;31m",
-            Self::NotTried => "\x1b[2m",
-        }
-    }
-}
-
 /// The outcome of a step.
 #[derive(Debug, Serialize)]
 pub struct Finding {
-    status: Status,
-    says: String,
-    cure: Option<String>,
+    pub(super) status: Status,
+    pub(super) says: String,
+    pub(super) cure: Option<String>,
     warnings: Vec<String>,
     facts: Map<String, Value>,
-    /// Rows below the step's own: status, label, text.
+    /// Rows below the step's own: is it a warning, label, text.
     #[serde(skip)]
-    lines: Vec<(Status, &'static str, String)>,
+    pub(super) lines: Vec<(bool, &'static str, String)>,
+    /// Where the step knows better than a clock around it.
+    #[serde(skip)]
+    took: Option<Duration>,
 }
 
 impl Finding {
     fn new(status: Status, says: impl Into<String>) -> Self {
-        Self { status, says: says.into(), cure: None, warnings: Vec::new(), facts: Map::new(), lines: Vec::new() }
+        Self { status, says: says.into(), cure: None, warnings: Vec::new(), facts: Map::new(), lines: Vec::new(), took: None }
     }
 
     /// It went well.
@@ -138,6 +100,13 @@ impl Finding {
         Self::new(Status::NotTried, why)
     }
 
+    /// How long it took, without what was done besides.
+    #[must_use]
+    pub fn took(mut self, took: Duration) -> Self {
+        self.took = Some(took);
+        self
+    }
+
     /// For programs.
     #[must_use]
     pub fn fact(mut self, key: &str, value: impl Into<Value>) -> Self {
@@ -148,7 +117,7 @@ impl Finding {
     /// For people.
     #[must_use]
     pub fn line(mut self, label: &'static str, text: impl Into<String>) -> Self {
-        self.lines.push((Status::NotTried, label, text.into()));
+        self.lines.push((false, label, text.into()));
         self
     }
 
@@ -157,7 +126,7 @@ impl Finding {
     pub fn warn(mut self, label: &'static str, text: impl Into<String>) -> Self {
         let text = text.into();
         self.warnings.push(text.clone());
-        self.lines.push((Status::Warn, label, text));
+        self.lines.push((true, label, text));
         if self.status == Status::Ok {
             self.status = Status::Warn;
         }
@@ -184,18 +153,18 @@ impl From<Error> for Box<Finding> {
 /// A step and its outcome.
 #[derive(Debug, Serialize)]
 pub struct Step {
-    step: Name,
+    pub(super) step: Name,
     #[serde(serialize_with = "as_milliseconds")]
-    milliseconds: Option<Duration>,
+    pub(super) milliseconds: Option<Duration>,
     #[serde(flatten)]
-    finding: Finding,
+    pub(super) finding: Finding,
 }
 
 impl Step {
     /// `took`: none where nothing was tried.
     #[must_use]
     pub fn new(step: Name, took: Option<Duration>, finding: Finding) -> Self {
-        Self { step, milliseconds: took, finding }
+        Self { step, milliseconds: finding.took.or(took), finding }
     }
 }
 
@@ -203,13 +172,6 @@ impl Step {
 #[must_use]
 pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// Milliseconds for people.
-#[must_use]
-pub fn for_people(duration: Duration) -> String {
-    let precision = if duration < Duration::from_millis(10) { 2 } else { 0 };
-    format!("{:.precision$} ms", milliseconds(duration))
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]
@@ -220,11 +182,11 @@ fn as_milliseconds<S: serde::Serializer>(value: &Option<Duration>, serializer: S
 /// What was found out about one listener's upstream.
 #[derive(Debug, Serialize)]
 pub struct Listener {
-    name: String,
-    protocol: &'static str,
-    upstream: String,
+    pub(super) name: String,
+    pub(super) protocol: &'static str,
+    pub(super) upstream: String,
     ok: bool,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
 }
 
 impl Listener {
@@ -240,33 +202,12 @@ impl Listener {
         Self { name: name.to_owned(), protocol, upstream, ok, steps }
     }
 
-    fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-        for Step { step, milliseconds: took, finding } in &self.steps {
-            let took = took.map(for_people).unwrap_or_default();
-            table.add_row([finding.status.mark().to_owned(), step.for_people().to_owned(), took, printable(&finding.says)]);
-            let cure = finding.cure.as_ref().map(|cure| (Status::NotTried, "what to do", cure.clone()));
-            for (status, label, text) in finding.lines.iter().chain(&cure) {
-                let mark = if *status == Status::Warn { status.mark() } else { "" };
-                table.add_row([mark.to_owned(), format!("  {label}"), String::new(), printable(text)]);
-            }
-        }
-        for column in table.column_iter_mut() {
-            column.set_padding((2, 0));
-        }
-        if let Some(took) = table.column_mut(2) {
-            took.set_cell_alignment(CellAlignment::Right);
-        }
-        table
-    }
-
     /// Where it failed first.
-    fn failed_at(&self) -> Option<&'static str> {
-        self.steps.iter().find(|step| step.finding.status == Status::Fail).map(|step| step.step.for_people())
+    pub(super) fn failed_at(&self) -> Option<Name> {
+        self.steps.iter().find(|step| step.finding.status == Status::Fail).map(|step| step.step)
     }
 
-    fn warns(&self) -> bool {
+    pub(super) fn warns(&self) -> bool {
         self.steps.iter().any(|step| step.finding.status == Status::Warn)
     }
 }
@@ -275,7 +216,7 @@ impl Listener {
 #[derive(Debug, Serialize)]
 pub struct Report {
     ok: bool,
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
 }
 
 impl Report {
@@ -297,62 +238,15 @@ impl Report {
         // Plain structs with string keys: there is nothing that could fail.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
-
-    /// A table for each listener and a last line that sums up.
-    #[must_use]
-    pub fn text(&self, colour: bool) -> String {
-        let mut out = String::new();
-        for listener in &self.listeners {
-            let heading = printable(&format!("{}: {} at {}", listener.name, listener.protocol, listener.upstream));
-            // Writing to a string cannot fail.
-            let _ = if colour { writeln!(out, "\x1b[1m{heading}\x1b[0m") } else { writeln!(out, "{heading}") };
-            for line in listener.table().trim_fmt().lines() {
-                push_line(&mut out, line, colour);
-            }
-            out.push('\n');
-        }
-        let failed: Vec<_> =
-            self.listeners.iter().filter_map(|listener| Some(format!("{} at {}", listener.name, listener.failed_at()?))).collect();
-        let last = match failed.as_slice() {
-            [] if self.listeners.iter().any(Listener::warns) => "All steps passed, with warnings.".to_owned(),
-            [] => "All is well.".to_owned(),
-            failed => format!("FAILED: {}", printable(&failed.join(", "))),
-        };
-        out.push_str(&last);
-        out.push('\n');
-        out
-    }
-}
-
-/// The mark at the start of the line in its colour.
-fn push_line(out: &mut String, line: &str, colour: bool) {
-    let marked = [Status::Ok, Status::Warn, Status::Fail, Status::NotTried].into_iter().find_map(|status| {
-        let rest = line.strip_prefix("  ")?.strip_prefix(status.mark())?;
-        rest.starts_with(' ').then_some((status, rest))
-    });
-    match marked.filter(|_| colour) {
-        Some((status, rest)) => {
-            let _ = writeln!(out, "  {}{}\x1b[0m{rest}", status.colour(), status.mark());
-        }
-        None => {
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
-}
-
-/// A server's or a certificate's text must not command the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const STEPS: [Name; 3] = [Name::Dns, Name::Tcp, Name::Tls];
 
-    fn report() -> Report {
+    pub(in crate::check) fn report() -> Report {
         let dns = Finding::ok("192.0.2.1").fact("addresses", vec!["192.0.2.1"]).warn("note", "one \x1b[31maddress");
         let error = Error::upstream(Kind::Tcp, "192.0.2.1:6379: refused; open the port");
         let steps = vec![
@@ -360,22 +254,6 @@ mod tests {
             Step::new(Name::Tcp, Some(Duration::from_millis(20)), *Box::<Finding>::from(error)),
         ];
         Report::new(vec![Listener::new("redis-6379", "redis", "db.example:6379".into(), steps, &STEPS)])
-    }
-
-    #[test]
-    fn a_table_is_aligned_and_says_where_it_failed() {
-        let expected = "\
-redis-6379: redis at db.example:6379
-  warn  dns           0.30 ms  192.0.2.1
-  warn    note                 one ?[31maddress
-  FAIL  tcp             20 ms  192.0.2.1:6379: refused
-          what to do           open the port
-  -     tls                    not tried
-
-FAILED: redis-6379 at tcp
-";
-        assert_eq!(report().text(false), expected);
-        assert!(report().text(true).contains("  \x1b[1;31mFAIL\x1b[0m  tcp"));
     }
 
     #[test]
