@@ -191,7 +191,12 @@ impl Upstream {
         Err(last.unwrap_or_else(|| Error::upstream(Kind::Dns, "no addresses")))
     }
 
-    async fn handshake(&self, mut tcp: TcpStream) -> Result<Stream> {
+    /// TLS over a fresh connection, after PostgreSQL's request for it where that is due. The caller bounds the time. Cancel-safe, as
+    /// [`Upstream::connect`] is.
+    ///
+    /// # Errors
+    /// Side upstream, the kind by what is wrong.
+    pub async fn handshake(&self, mut tcp: TcpStream) -> Result<Stream> {
         if self.protocol == Protocol::Postgres && !self.config.direct_tls {
             postgres::request_tls(&mut tcp).await?;
         }

@@ -127,11 +127,27 @@ fn a_dead_connection_is_replaced_before_anyone_asks() {
     local(async {
         let bench = Bench::new(2);
         bench.tend();
-        settle().await;
+        sleep(Duration::from_secs(2)).await;
         bench.fake.kill(1);
         settle().await;
         assert_eq!((bench.idle(), bench.evictions(EvictReason::ServerClosed)), (2, 1));
         assert_eq!(bench.stock.take().await.unwrap(), 2);
+    });
+}
+
+#[test]
+fn a_server_that_drops_fresh_connections_is_not_stormed() {
+    local(async {
+        let bench = Bench::new(2);
+        bench.tend();
+        for _ in 0..600 {
+            let newest = bench.fake.opened.get();
+            bench.fake.kill(newest);
+            bench.fake.kill(newest.saturating_sub(1));
+            sleep(Duration::from_millis(100)).await;
+        }
+        let opened = bench.fake.opened.get();
+        assert!(opened < 40, "a minute of rejections caused {opened} handshakes");
     });
 }
 
