@@ -2,6 +2,7 @@
 //!
 //! Tests of this file's user run in parallel and share what is running: the first one starts it, the last one to leave takes it down.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Weak};
@@ -206,24 +207,26 @@ impl Program {
         sources().join(language).join(file).display().to_string()
     }
 
-    /// A path under `target/clients`.
-    pub(crate) fn installed(path: &str) -> String {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients").join(path);
-        assert!(path.exists(), "{} is not there: run .ci/clients first", path.display());
-        path.display().to_string()
+    /// A path of what `.ci/clients` installed by a list of packages that is still the same.
+    pub(crate) fn installed(language: &str, list: &str, path: &str) -> String {
+        let installed = target().join(language).join("installed");
+        let wanted = fs::read(sources().join(language).join(list)).unwrap();
+        let is_current = fs::read(&installed).is_ok_and(|list| list == wanted);
+        assert!(is_current, "{} is missing or old: run .ci/clients first", installed.display());
+        target().join(language).join(path).display().to_string()
     }
 
     /// A Go program that is not older than its sources.
     pub(crate) fn built_go(name: &str) -> String {
-        let program = Self::installed(&format!("go/{name}"));
-        let age = |path: &Path| path.metadata().unwrap().modified().unwrap();
-        for folder in [name, "check"] {
-            for entry in sources().join("go").join(folder).read_dir().unwrap() {
-                let source = entry.unwrap().path();
-                assert!(age(&source) <= age(program.as_ref()), "{} has changed: run .ci/clients first", source.display());
-            }
-        }
-        program
+        let program = target().join("go").join(name);
+        let age = |path: &Path| path.metadata().ok()?.modified().ok();
+        let go = sources().join("go");
+        let folders = [go.clone(), go.join(name), go.join("check")];
+        let sources = folders.iter().flat_map(|folder| folder.read_dir().unwrap()).map(|entry| entry.unwrap().path());
+        let newest = sources.filter(|path| path.is_file()).filter_map(|path| age(&path)).max();
+        let is_current = age(&program).is_some_and(|age| newest.is_some_and(|newest| newest <= age));
+        assert!(is_current, "{} is missing or old: run .ci/clients first", program.display());
+        program.display().to_string()
     }
 
     fn command(&self, name: &str, door: Door, key: &Key) -> Command {
@@ -233,6 +236,11 @@ impl Program {
         command.env("PASSWORD_CHECKED", if key.is_checked { "yes" } else { "no" });
         command
     }
+}
+
+/// Where `.ci/clients` installs.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients")
 }
 
 fn sources() -> PathBuf {
