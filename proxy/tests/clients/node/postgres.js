@@ -1,6 +1,9 @@
 // node-postgres (`pg`): values, prepared statements, a pool, transactions, cancel, notifications, errors, a wrong password.
 'use strict';
 
+// To this library `prefer` means that TLS is a must.
+process.env.PGSSLMODE = 'disable';
+
 const assert = require('node:assert/strict');
 const { Client, Pool, Query } = require('pg');
 
