@@ -299,6 +299,10 @@ async fn postgresql_good_and_bad() {
     assert!(run.step("login")["says"].as_str().unwrap().contains("passes through"));
     assert_eq!(run.step("round_trip")["status"], "not_tried");
 
+    postgres.sql("alter role app connection limit 0").await.unwrap();
+    let run = Run::json(&good, Some(PASSWORD)).await;
+    assert_says(&run.failed_at("login"), "out of connections (SQLSTATE 53300)", "pool sizes");
+
     postgres.set_certificate(&authority.issue(&Leaf::server().wrong_name()).unwrap()).await.unwrap();
     let run = Run::json(&good, Some(PASSWORD)).await;
     assert_says(&run.failed_at("tls"), "elsewhere.test", "server_name");
