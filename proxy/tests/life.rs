@@ -17,9 +17,16 @@ use std::time::Duration;
 use lab::{Authority, Proxy, Redis, Resp, free_port, until};
 use support::{Front, PROGRAM, SOON, Trust, arguments_for, ask, exit_code, front, redis_front, redis_url, startup, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
+
+enum Outcome {
+    Served(Resp<TcpStream>),
+    Refused(String),
+    Closed,
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_thousand_clients_find_a_thousand_places() {
@@ -41,25 +48,28 @@ async fn five_thousand_clients_find_a_thousand_places() {
         let turn = Arc::clone(&at_one_time);
         crowd.spawn(async move {
             let _turn = turn.acquire().await.unwrap();
-            let (client, answer) = timeout(SOON, ask(address)).await.expect("an answer").expect("words, not a bare end");
-            // One that is refused leaves at once: words cost the proxy a place until then, and those are few.
-            (Some(client).filter(|_| answer == "PONG"), answer)
+            // One that is refused leaves at once, as patience with it is limited.
+            match timeout(SOON, ask(address)).await.expect("neither an answer nor an end") {
+                Ok((client, answer)) if answer == "PONG" => Outcome::Served(client),
+                Ok((_, answer)) => Outcome::Refused(answer),
+                Err(_) => Outcome::Closed,
+            }
         });
     }
-    let mut served = Vec::new();
-    let mut refused = 0;
-    while let Some(heard) = crowd.join_next().await {
-        match heard.unwrap() {
-            (Some(client), _) => served.push(client),
-            (None, answer) => {
-                assert_eq!(answer, "ERR max number of clients reached");
+    let (mut served, mut refused, mut closed) = (Vec::new(), 0, 0);
+    while let Some(outcome) = crowd.join_next().await {
+        match outcome.unwrap() {
+            Outcome::Served(client) => served.push(client),
+            Outcome::Refused(words) => {
+                assert_eq!(words, "ERR max number of clients reached");
                 refused += 1;
             }
+            Outcome::Closed => closed += 1,
         }
-        assert!(served.len() <= PLACES);
     }
-    // Never more than there are places; fewer only for a moment, when a refused client still holds none.
-    assert_eq!((served.len(), refused), (PLACES, CLIENTS - PLACES));
+    assert_eq!((served.len(), refused + closed), (PLACES, CLIENTS - PLACES));
+    // In a great crowd a client's PING can meet the closed socket before it has read the words.
+    assert!(closed <= 40, "{closed} clients were refused without a word");
     assert_eq!(front.metric("clients_open", &[]).await, 1000.0);
     assert_eq!(front.metric("clients_rejected_total", &[("reason", "max_clients")]).await, 4000.0);
     assert_eq!(front.proxy.get("/readiness").await.unwrap().status, 503);

@@ -195,11 +195,11 @@ pub(crate) fn startup(user: &str, database: &str) -> Vec<u8> {
     message
 }
 
-/// Asks for a key and hears the answer; `None` when the connection ended instead.
-pub(crate) async fn ask(address: SocketAddr) -> Option<(Resp<TcpStream>, String)> {
-    let mut client = Resp::connect(address).await.ok()?;
-    let answer = client.command(&["PING"]).await.ok()?.text();
-    Some((client, answer))
+/// A new client's PING and what it heard.
+pub(crate) async fn ask(address: SocketAddr) -> Result<(Resp<TcpStream>, String)> {
+    let mut client = Resp::connect(address).await?;
+    let answer = client.command(&["PING"]).await?.text();
+    Ok((client, answer))
 }
 
 /// How it left, within `limit`.
