@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -65,6 +65,14 @@ impl Socket {
             Self::Tcp(tcp) => tcp.async_io(Interest::READABLE, || self.try_peek()).await,
             Self::Unix(unix) => unix.async_io(Interest::READABLE, || self.try_peek()).await,
         }
+    }
+
+    /// Writes what can be written at once, throws away what has arrived, and closes. For a peer that nobody has the time to wait for: mostly
+    /// it hears the words, but its next bytes meet a closed socket, and the reset they cause can come first.
+    pub fn part(self, words: &[u8]) {
+        // Failures are of no interest any more.
+        let _ = rustix::net::send(&self, words, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let _ = rustix::net::recv(&self, &mut [0; 512], RecvFlags::DONTWAIT);
     }
 
     /// As [`Socket::peek`], without waiting.

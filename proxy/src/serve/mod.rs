@@ -32,7 +32,7 @@ use crate::stream::{Socket, Stream};
 use crate::tls::{self, TlsStream};
 use crate::upstream::{Connection, Upstream, tune};
 
-/// Refusals with words that one worker carries out at one time; the rest are closed at once, as words cost a second each.
+/// Refusals that one worker carries out with patience at one time: they can cost a second each. The rest are closed at once.
 const MAX_REFUSALS: usize = 64;
 /// How long a client that is refused may take to say what it wanted.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(2);
@@ -160,6 +160,9 @@ impl Service {
         let error = Error::ours(Kind::Limit, format!("max_clients ({}) reached", self.listener.max_clients));
         self.errors.report("client refused", &error);
         if self.refusing.get() >= MAX_REFUSALS {
+            if self.listener.protocol == Protocol::Redis && self.client_tls.is_none() {
+                socket.part(crate::redis::MAX_CLIENTS);
+            }
             return;
         }
         self.refusing.set(self.refusing.get() + 1);

@@ -194,3 +194,16 @@ pub(crate) fn startup(user: &str, database: &str) -> Vec<u8> {
     message.extend_from_slice(parameters.as_bytes());
     message
 }
+
+/// A new client's PING and what it heard.
+pub(crate) async fn ask(address: SocketAddr) -> Result<(Resp<TcpStream>, String)> {
+    let mut client = Resp::connect(address).await?;
+    let answer = client.command(&["PING"]).await?.text();
+    Ok((client, answer))
+}
+
+/// How it left, within `limit`.
+pub(crate) async fn exit_code(front: &mut Front, limit: Duration) -> i32 {
+    let status = front.proxy.wait_exit(limit).await.unwrap();
+    status.code().unwrap_or_else(|| panic!("killed: {status}\n{}", front.proxy.stderr()))
+}
