@@ -42,11 +42,11 @@ fn bad_certificate(error: &CertificateError) -> (Kind, String) {
     use CertificateError as E;
     match error {
         E::ExpiredContext { not_after, .. } => {
-            (Kind::TlsExpired, format!("the certificate expired at {}; renew it, or check this machine's clock", utc(*not_after)))
+            (Kind::TlsExpired, format!("the certificate has expired (on {}); renew it, or check this machine's clock", utc(*not_after)))
         }
         E::Expired => (Kind::TlsExpired, "the certificate has expired; renew it, or check this machine's clock".to_owned()),
         E::NotValidYetContext { not_before, .. } => {
-            (Kind::TlsNotYetValid, format!("the certificate is not valid before {}; check this machine's clock", utc(*not_before)))
+            (Kind::TlsNotYetValid, format!("the certificate is not valid yet (from {} on); check this machine's clock", utc(*not_before)))
         }
         E::NotValidYet => (Kind::TlsNotYetValid, "the certificate is not valid yet; check this machine's clock".to_owned()),
         E::NotValidForName | E::NotValidForNameContext { .. } => {
