@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use prometheus::IntGauge;
+use rustix::fs::Mode;
 use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::sleep;
@@ -61,7 +62,7 @@ pub fn bind(address: &ListenAddr, workers: usize) -> Result<Vec<Bound>, String> 
         }
         ListenAddr::Unix(path) => {
             let socket = bind_unix(path).map_err(explain)?;
-            let file = Arc::new(SocketFile(path.clone()));
+            let file = Arc::new(SocketFile::new(path).map_err(explain)?);
             (0..workers).map(|_| Ok(Bound::Unix(socket.try_clone().map_err(explain)?, Arc::clone(&file)))).collect()
         }
     }
@@ -99,19 +100,38 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
             Err(_) => std::fs::remove_file(path)?,
         }
     }
-    let socket = std::os::unix::net::UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    // Mode 0660 from the first moment: a chmod afterwards would leave a gap for others to connect in. The mask is the process's, but
+    // addresses are bound before there are other threads.
+    let mask = rustix::process::umask(Mode::from_raw_mode(0o117));
+    let socket = std::os::unix::net::UnixListener::bind(path);
+    rustix::process::umask(mask);
+    let socket = socket?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-/// Removes the unix socket's file when the last worker has closed it.
-pub struct SocketFile(PathBuf);
+/// Removes the unix socket's file when the last worker has closed it; not if a successor has put its own in place.
+pub struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), inode: Self::inode(path)? })
+    }
+
+    fn inode(path: &Path) -> io::Result<(u64, u64)> {
+        path.metadata().map(|file| (file.dev(), file.ino()))
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = std::fs::remove_file(&self.0);
+        if Self::inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
