@@ -1,4 +1,4 @@
-//! Who may control the process: only a program on this machine, and not a web page that a browser on this machine shows. [pure]
+//! Who may control the process: only a program on this machine, and not a web page that a browser on this machine shows. `[pure]`
 //!
 //! The control routes have no password: being on loopback is the proof. A browser is on loopback too, and any page it shows can make it
 //! send requests here. So a request that names its origin must come from our own page, and the name it was sent to must be an address or

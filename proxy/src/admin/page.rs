@@ -1,4 +1,4 @@
-//! The status page: a snapshot in, one HTML document out, with its style and script inside. [pure]
+//! The status page: a snapshot in, one HTML document out, with its style and script inside. `[pure]`
 //!
 //! Strings of a snapshot come from configuration, DNS and error texts, in the end from strangers: all of them pass [`Escaped`]. The page
 //! fetches itself every two seconds and swaps its `main` element; without a script it reloads.

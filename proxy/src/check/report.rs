@@ -1,4 +1,4 @@
-//! What `check` found, and its JSON. [pure]
+//! What `check` found, and its JSON. `[pure]`
 //!
 //! The JSON keys are a promise; new ones may come, none will change its meaning:
 //!

@@ -1,4 +1,4 @@
-//! What `check` found, as a table for people. [pure]
+//! What `check` found, as a table for people. `[pure]`
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! TLS: who is trusted ([`config`]), what a failure means ([`failure`]), and bytes through a connection ([`TlsStream`]).
+//! TLS: who is trusted (`config`), what a failure means (`failure`), and bytes through a connection ([`TlsStream`]).
 
 mod certificate;
 mod config;
