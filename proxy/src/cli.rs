@@ -189,7 +189,7 @@ fn load(matches: &ArgMatches, env: Env<'_>, purpose: Purpose) -> Result<Loaded, 
     };
     let given = |setting: &Setting| text(matches, setting.name).map(|text| (setting.key, text.to_owned()));
     let flags: BTreeMap<Key, String> = SETTINGS.iter().filter_map(given).collect();
-    config::load(&Sources { urls, file, flags, env, purpose }).map_err(|mistakes| Exit::mistakes(&mistakes))
+    config::load(&Sources { urls, file, flags, env, purpose, probe: &config::probe_bind }).map_err(|mistakes| Exit::mistakes(&mistakes))
 }
 
 fn text<'m>(matches: &'m ArgMatches, name: &str) -> Option<&'m str> {
@@ -232,7 +232,7 @@ fn from_clap(error: &clap::Error, args: &[OsString]) -> Exit {
     for arg in args.iter().skip(1) {
         let arg = arg.to_string_lossy();
         let value = if arg.starts_with('-') { arg.split_once('=').map_or("", |(_, value)| value) } else { &arg };
-        if !value.is_empty() && !is_word(value) {
+        if value.len() > 3 && !is_word(value) {
             text = text.replace(value, "***");
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use crate::config::{Listener, Password, Protocol};
+use crate::config::{Listener, Password, Protocol, read_password};
 use crate::error::{Error, Kind, Result, Side};
 use crate::error_log::ErrorLog;
 use crate::metrics::{DialPhase, EvictReason, Handshake, ListenerMetrics, ReloadResult};
@@ -191,7 +191,12 @@ impl Upstream {
         Err(last.unwrap_or_else(|| Error::upstream(Kind::Dns, "no addresses")))
     }
 
-    async fn handshake(&self, mut tcp: TcpStream) -> Result<Stream> {
+    /// TLS over a fresh connection, after PostgreSQL's request for it where that is due. The caller bounds the time. Cancel-safe, as
+    /// [`Upstream::connect`] is.
+    ///
+    /// # Errors
+    /// Side upstream, the kind by what is wrong.
+    pub async fn handshake(&self, mut tcp: TcpStream) -> Result<Stream> {
         if self.protocol == Protocol::Postgres && !self.config.direct_tls {
             postgres::request_tls(&mut tcp).await?;
         }
@@ -313,7 +318,7 @@ pub fn password(source: &Password) -> std::result::Result<Reloaded<SecretString>
         }
         Password::File(path) => {
             let file = path.clone();
-            Reloaded::new(vec![path.clone()], move || tls::login_file(&file))
+            Reloaded::new(vec![path.clone()], move || read_password(&file))
         }
     }
 }

@@ -10,13 +10,14 @@ Plaintext Redis and PostgreSQL clients on one side, verified TLS connections to 
 Give it the server's URL, and point the client at 127.0.0.1. The server's certificate is always verified: chain, name and dates. \
 Connections are kept ready, so that a client does not wait for a TLS handshake.";
 
+// Lines of at most 96 letters: clap wraps longer ones wherever they happen to reach the edge.
 const EXAMPLES: &str = "\
 Examples:
   redis-tls-proxy rediss://db.example.com
         clients connect to 127.0.0.1:6379 and log in themselves
   REDIS_TLS_PROXY_PASSWORD=... redis-tls-proxy run rediss://default@db.example.com:25061/1
         the proxy logs in, the clients need not
-  redis-tls-proxy run rediss://a.example.com 'postgresql://b.example.com?listen=127.0.0.1:6432&ca_file=ca.pem'
+  redis-tls-proxy run rediss://a.example.com 'postgresql://b.example.com?ca_file=ca.pem'
         two listeners; options of one stand in its URL
   redis-tls-proxy run --config /etc/redis-tls-proxy/proxy.yaml
   redis-tls-proxy check rediss://db.example.com
@@ -24,15 +25,19 @@ Examples:
   redis-tls-proxy validate --config proxy.yaml --explain
         every mistake at once; else every setting, where it comes from and what it is for
 
-Every setting can be given as a flag (--pool-size 20), in the environment (REDIS_TLS_PROXY_POOL_SIZE=20), in the file
-(pool_size: 20) and, those of a listener, in a URL (?pool_size=20). URL > flag > environment > listener in the file > top
-level of the file > default.
+Every setting can be a flag (--pool-size 20), a variable (REDIS_TLS_PROXY_POOL_SIZE=20) or a
+key of the file (pool_size: 20); those of a listener also stand in its URL (?pool_size=20).
+URL > flag > environment > listener in the file > top level of the file > default.
 
-Passwords: ?password_file=FILE, or REDIS_TLS_PROXY_PASSWORD for the server and REDIS_TLS_PROXY_CLIENT_PASSWORD for the
-clients. One in a URL on the command line works, but other users of the machine can read it.
+Passwords: ?password_file=FILE, or REDIS_TLS_PROXY_PASSWORD for the server and
+REDIS_TLS_PROXY_CLIENT_PASSWORD for the clients. One in a URL on the command line works, but
+other users of the machine can read it.
 
-Exit codes: 0 drained or all is well, 1 failed while running or the drain's deadline passed, 64 bad arguments or
-configuration, 130 second Ctrl-C.";
+Exit codes:
+  0    drained, or all is well
+  1    failed while running, or the drain's deadline passed
+  64   bad arguments or configuration
+  130  second Ctrl-C";
 
 const URLS: &str = "\
 rediss://[user[:password]@]host[:6379][/db], postgresql://[user[:password]@]host[:5432][/database] or tls://host:port; \
@@ -48,7 +53,7 @@ pub(super) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
-        .max_term_width(120)
+        .max_term_width(100)
         .subcommand(configured("run", "Serve until SIGTERM or Ctrl-C; a URL as first argument means this").after_help(EXAMPLES))
         .subcommand(
             configured("check", "Look at every server once: name, TCP, TLS, login, round trip").arg(

@@ -18,12 +18,17 @@ pub(super) struct Draft {
     pub(super) site: Site,
     pub(super) listen_origin: Origin,
     pub(super) name_origin: Origin,
+    /// Its address and name are as the user gave them, not stand-ins for something wrong.
+    pub(super) is_whole: bool,
 }
 
 /// Builds one listener; what is wrong goes to `mistakes` and is replaced by something harmless, so that the rest is looked at too.
 pub(super) fn listener(view: &View<'_>, site: &Site, url: &Url, secrets: &Secrets<'_>, mistakes: &mut Mistakes) -> Draft {
     let protocol = url.protocol;
-    let (listen, listen_origin) = listen(view, url, mistakes);
+    let (listen, listen_origin, has_address) = match listen(view, url, mistakes) {
+        Ok((address, origin)) => (address, origin, true),
+        Err(stand_in) => (stand_in, Origin::Default, false),
+    };
     let name = view.find(Key::Name);
     let name_origin = name.as_ref().map_or(Origin::Default, |name| name.origin.clone());
     let credentials = credentials(view, url, secrets, mistakes);
@@ -51,18 +56,21 @@ pub(super) fn listener(view: &View<'_>, site: &Site, url: &Url, secrets: &Secret
             direct_tls: direct_tls(view, protocol, mistakes),
         },
     };
-    Draft { listener, site: site.clone(), listen_origin, name_origin }
+    let is_whole = has_address && !view.is_broken(Key::Name);
+    Draft { listener, site: site.clone(), listen_origin, name_origin, is_whole }
 }
 
-fn listen(view: &View<'_>, url: &Url, mistakes: &mut Mistakes) -> (ListenAddr, Origin) {
+/// The address and where it was given; without one, the mistake is reported and any address stands in.
+fn listen(view: &View<'_>, url: &Url, mistakes: &mut Mistakes) -> Result<(ListenAddr, Origin), ListenAddr> {
     match view.find(Key::Listen).map(|found| (found.value, found.origin)) {
-        Some((Value::Listen(address), origin)) => (address, origin),
-        _ => {
+        Some((Value::Listen(address), origin)) if !view.is_broken(Key::Listen) => return Ok((address, origin)),
+        None if !view.is_broken(Key::Listen) => {
             let like = view.spell(Key::Listen, &format!("127.0.0.1:{}", url.port));
             view.mistake(mistakes, Key::Listen, format!("is missing, and tls:// has no default; say {like}"));
-            (ListenAddr::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)), Origin::Default)
         }
+        _ => {}
     }
+    Err(ListenAddr::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)))
 }
 
 /// Protocol and port, or protocol and the socket's file name.
@@ -102,6 +110,7 @@ fn credentials(view: &View<'_>, url: &Url, secrets: &Secrets<'_>, mistakes: &mut
             mistakes.site(site, None, "has a login, and tls:// passes bytes without logging in; remove user and password");
             None
         }
+        (_, Some(_), None) if view.is_broken(Key::PasswordFile) || view.is_broken(Key::PasswordEnv) => None,
         (protocol, Some(_), None) => {
             let or = if protocol == Protocol::Postgres { ", or remove the user to let the clients' own logins pass through" } else { "" };
             mistakes.site(
@@ -146,7 +155,10 @@ fn client_auth(view: &View<'_>, protocol: Protocol, logs_in: bool, from_env: Opt
             if protocol == Protocol::Tls {
                 wrong("cannot be upstream for tls://, whose protocol the proxy does not know; use listen_client_ca".to_owned());
             } else if logs_in {
-                wrong("is upstream, so the clients log in themselves; remove user and password from the proxy's side".to_owned());
+                wrong(
+                    "is upstream, so the clients log in themselves; remove the user from the URL and the password that goes with it"
+                        .to_owned(),
+                );
             }
             ClientAuth::Upstream
         }
@@ -227,8 +239,9 @@ fn pool(view: &View<'_>, mistakes: &mut Mistakes) -> Pool {
 fn must_be_guarded(view: &View<'_>, listen: &ListenAddr, auth: &ClientAuth, tls: Option<&ListenTls>, mistakes: &mut Mistakes) {
     let ListenAddr::Tcp(address) = listen else { return };
     let guarded = !matches!(auth, ClientAuth::None) || tls.is_some_and(|tls| tls.client_ca.is_some());
-    // A wish for authentication that failed was reported already.
-    if address.ip().to_canonical().is_loopback() || guarded || view.word(Key::ClientAuth) != "none" || view.switch(Key::UnsafeListen) {
+    let wish_failed = view.word(Key::ClientAuth) != "none"
+        || [Key::ClientAuth, Key::ListenClientCa, Key::UnsafeListen].iter().any(|key| view.is_broken(*key));
+    if address.ip().to_canonical().is_loopback() || guarded || wish_failed || view.switch(Key::UnsafeListen) {
         return;
     }
     let (password, ca, open) =

@@ -7,15 +7,17 @@ use super::build::Draft;
 use super::layers::{View, spell};
 use super::mistakes::{Mistakes, Origin, Site};
 use super::pem;
-use super::probe::probe_bind;
 use super::settings::Key;
 use super::types::{ClientAuth, ListenAddr, Password};
 
 /// No two listeners may share a name or an address, nor one of them the admin's.
 pub(super) fn duplicates(drafts: &[Draft], admin: Option<SocketAddr>, admin_origin: &Origin, mistakes: &mut Mistakes) {
     for (index, draft) in drafts.iter().enumerate() {
-        let earlier = drafts.iter().take(index);
+        let earlier = drafts.iter().take(index).filter(|other| other.is_whole);
         let (site, listener) = (Some(&draft.site), &draft.listener);
+        if !draft.is_whole {
+            continue;
+        }
         if let Some(other) = earlier.clone().find(|other| overlap(&other.listener.listen, &listener.listen)) {
             let cure = match &draft.site {
                 Site::Argument(_) => "add ?listen=127.0.0.1:PORT to one of the URLs".to_owned(),
@@ -59,14 +61,16 @@ fn overlap(a: &ListenAddr, b: &ListenAddr) -> bool {
     }
 }
 
-/// A flag or variable that can only be meant for one listener.
-pub(super) fn one_listener_only(view: &View<'_>, listeners: usize, mistakes: &mut Mistakes) {
+/// Reports an address or a name that is given for all listeners at once; true if there was one.
+pub(super) fn given_to_all(view: &View<'_>, listeners: usize, mistakes: &mut Mistakes) -> bool {
     if listeners < 2 {
-        return;
+        return false;
     }
+    let mut any = false;
     for key in [Key::Listen, Key::Name] {
         let [_, flags, env, _, top] = view.layers;
-        if let Some(found) = flags.get(&key).or_else(|| env.get(&key)).or_else(|| top.get(&key)) {
+        if let Some(found) = flags.get(key).or_else(|| env.get(key)).or_else(|| top.get(key)) {
+            any = true;
             let name = key.setting().file_key();
             mistakes.setting(
                 key,
@@ -76,6 +80,7 @@ pub(super) fn one_listener_only(view: &View<'_>, listeners: usize, mistakes: &mu
             );
         }
     }
+    any
 }
 
 /// Every file that the listener names must be there and be what it should.
@@ -88,24 +93,24 @@ pub(super) fn files(view: &View<'_>, draft: &Draft, mistakes: &mut Mistakes) {
     };
     let tls = &listener.upstream.tls;
     if let Some(path) = &tls.ca_file {
-        say(Key::CaFile, pem::check_roots(path));
+        say(Key::CaFile, pem::read_roots(path).map(drop));
     }
     if let Some((cert, key)) = &tls.client_cert {
-        say(Key::ClientCert, pem::check_pair(cert, key));
+        say(Key::ClientCert, pem::read_pair(cert, key).map(drop));
     }
     if let Some(tls) = &listener.listen_tls {
-        say(Key::ListenCert, pem::check_pair(&tls.cert, &tls.key));
+        say(Key::ListenCert, pem::read_pair(&tls.cert, &tls.key).map(drop));
         if let Some(path) = &tls.client_ca {
-            say(Key::ListenClientCa, pem::check_roots(path));
+            say(Key::ListenClientCa, pem::read_roots(path).map(drop));
         }
     }
     if let Some(path) = password_file(listener.upstream.credentials.as_ref().map(|credentials| &credentials.password)) {
-        say(Key::PasswordFile, pem::check_password(path));
+        say(Key::PasswordFile, pem::read_password(path).map(drop));
     }
     if let ClientAuth::Password(password) = &listener.client_auth
         && let Some(path) = password_file(Some(password))
     {
-        say(Key::ClientPasswordFile, pem::check_password(path));
+        say(Key::ClientPasswordFile, pem::read_password(path).map(drop));
     }
 }
 
@@ -117,14 +122,20 @@ fn password_file(password: Option<&Password>) -> Option<&PathBuf> {
 }
 
 /// Every address must be free.
-pub(super) fn addresses(drafts: &[Draft], admin: Option<SocketAddr>, admin_origin: &Origin, mistakes: &mut Mistakes) {
-    for draft in drafts {
-        if let Err(why) = probe_bind(&draft.listener.listen) {
+pub(super) fn addresses(
+    drafts: &[Draft],
+    admin: Option<SocketAddr>,
+    admin_origin: &Origin,
+    probe: &dyn Fn(&ListenAddr) -> Result<(), String>,
+    mistakes: &mut Mistakes,
+) {
+    for draft in drafts.iter().filter(|draft| draft.is_whole) {
+        if let Err(why) = probe(&draft.listener.listen) {
             mistakes.setting(Key::Listen, &draft.listen_origin, Some(&draft.site), why);
         }
     }
     if let Some(admin) = admin
-        && let Err(why) = probe_bind(&ListenAddr::Tcp(admin))
+        && let Err(why) = probe(&ListenAddr::Tcp(admin))
     {
         mistakes.setting(Key::Admin, admin_origin, None, why);
     }

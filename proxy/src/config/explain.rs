@@ -5,7 +5,7 @@ use comfy_table::presets::NOTHING;
 
 use super::layers::View;
 use super::mistakes::{Origin, Site};
-use super::settings::{SETTINGS, Scope};
+use super::settings::{Key, SETTINGS, Scope};
 use super::types::{ClientAuth, Config, Credentials, Listener, PoolMode};
 
 /// The effective settings of one listener, or of the process.
@@ -35,6 +35,26 @@ impl Section {
             Row { key: setting.file_key(), value, origin, explain: setting.explain }
         });
         Self { title, rows: rows.collect() }
+    }
+
+    /// All settings of `listener`, with its URL and the name that it got.
+    pub(super) fn listener(listener: &Listener, view: &View<'_>) -> Self {
+        let mut section = Self::new(format!("listener {}", listener.name), view, Scope::Listener);
+        let name = Key::Name.setting().file_key();
+        if let Some(row) = section.rows.iter_mut().find(|row| row.key == name) {
+            row.value.clone_from(&listener.name);
+        }
+        let origin = match view.site {
+            Some(Site::File(line)) => format!("line {line}"),
+            _ => "command line".to_owned(),
+        };
+        let value = match &listener.upstream.credentials {
+            None => upstream(listener),
+            credentials => upstream(listener).replacen("://", &format!("://{}@", login(credentials.as_ref())), 1),
+        };
+        let explain = "The server. Its certificate is always verified: chain, name and dates.";
+        section.rows.insert(0, Row { key: "url".to_owned(), value, origin, explain });
+        section
     }
 }
 
@@ -95,7 +115,7 @@ pub(super) fn table(config: &Config) -> String {
         ]);
     }
     let admin = config.process.admin.map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
-    let rows: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    let rows: Vec<String> = table.lines().map(|line| line.trim_end().trim_start_matches(' ').to_owned()).collect();
     format!("{}\nadmin {admin}, {} worker(s)\n", rows.join("\n"), config.process.workers)
 }
 

@@ -77,7 +77,7 @@ fn listener(item: Node, mistakes: &mut Mistakes) -> Option<RawListener> {
         mistakes.line(item.line, "listeners", "has an entry that is not a map; write `- url: rediss://HOST`");
         return None;
     };
-    let (mut own, mut url) = (Layer::new(), None);
+    let (mut own, mut url) = (Layer::default(), None);
     for entry in unique(entries, mistakes) {
         if entry.key == "url" {
             url = Some((entry.line, entry.value.value));

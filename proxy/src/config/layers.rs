@@ -1,6 +1,6 @@
 //! Which of several values holds: URL query, flag, environment, the listener's own key, the file's top level, the default.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,22 +20,50 @@ pub(super) struct Found {
     pub(super) origin: Origin,
 }
 
-/// The values of one place, all of them valid by themselves.
-pub(super) type Layer = BTreeMap<Key, Found>;
+/// The values of one place.
+#[derive(Default)]
+pub(super) struct Layer {
+    /// All of them valid by themselves.
+    found: BTreeMap<Key, Found>,
+    /// Given, but wrong, and reported: what depends on these is not worth another message.
+    broken: BTreeSet<Key>,
+}
 
-/// Reads one value into a layer; one that is wrong is reported and left out, as if it had not been given.
+impl Layer {
+    /// Given here, rightly or wrongly.
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.found.contains_key(&key) || self.broken.contains(&key)
+    }
+
+    /// Given here rightly.
+    pub(super) fn get(&self, key: Key) -> Option<&Found> {
+        self.found.get(&key)
+    }
+
+    /// Puts in a value of ours, unless there is one.
+    pub(super) fn fall_back(&mut self, key: Key, found: Found) {
+        if !self.has(key) {
+            self.found.insert(key, found);
+        }
+    }
+}
+
+/// Reads one value into a layer; one that is wrong is reported.
 pub(super) fn put(layer: &mut Layer, setting: &'static Setting, text: &str, origin: Origin, mistakes: &mut Mistakes) {
     match setting.kind.parse(text) {
         Ok(value) => {
-            layer.insert(setting.key, Found { value, text: text.to_owned(), origin });
+            layer.found.insert(setting.key, Found { value, text: text.to_owned(), origin });
         }
-        Err(why) => mistakes.setting(setting.key, &origin, None, why),
+        Err(why) => {
+            layer.broken.insert(setting.key);
+            mistakes.setting(setting.key, &origin, None, why);
+        }
     }
 }
 
 /// The flags that were given.
 pub(super) fn from_flags(flags: &BTreeMap<Key, String>, mistakes: &mut Mistakes) -> Layer {
-    let mut layer = Layer::new();
+    let mut layer = Layer::default();
     for (key, text) in flags {
         put(&mut layer, key.setting(), text, Origin::Flag, mistakes);
     }
@@ -44,7 +72,7 @@ pub(super) fn from_flags(flags: &BTreeMap<Key, String>, mistakes: &mut Mistakes)
 
 /// The variables that are set; an empty one counts as not set, as container platforms cannot always unset.
 pub(super) fn from_env(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Mistakes) -> Layer {
-    let mut layer = Layer::new();
+    let mut layer = Layer::default();
     for setting in SETTINGS {
         if let Some(text) = env(&setting.env_key()).filter(|text| !text.is_empty()) {
             put(&mut layer, setting, &text, Origin::Env, mistakes);
@@ -55,16 +83,19 @@ pub(super) fn from_env(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Mist
 
 /// The options in a URL's query. Values of unknown keys are never repeated: they may be secrets.
 pub(super) fn from_query(query: &[(String, String)], site: &Site, mistakes: &mut Mistakes) -> Layer {
-    let mut layer = Layer::new();
+    let mut layer = Layer::default();
     for (key, text) in query {
         let shown =
             if key.len() <= 40 && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) { key } else { "?" };
         match by_file_key(key) {
             Some(setting) if setting.scope == Scope::Process => {
-                let cure = format!("is a setting of the process, not of one URL; say --{}", setting.name);
-                mistakes.site(site, Some(shown), cure);
+                let cure = match site {
+                    Site::Argument(_) => format!("say --{}", setting.name),
+                    Site::File(_) => "move it to the top level".to_owned(),
+                };
+                mistakes.site(site, Some(shown), format!("is a setting of the process, not of one URL; {cure}"));
             }
-            Some(setting) if layer.contains_key(&setting.key) => mistakes.site(site, Some(shown), "is given twice; keep one"),
+            Some(setting) if layer.has(setting.key) => mistakes.site(site, Some(shown), "is given twice; keep one"),
             Some(setting) => put(&mut layer, setting, text, Origin::Query(site.clone()), mistakes),
             None => mistakes.site(site, Some(shown), unknown(key, Some(Scope::Listener), &[])),
         }
@@ -98,7 +129,7 @@ pub(super) struct View<'a> {
 impl View<'_> {
     /// The value that holds; `None` when there is none and no default either.
     pub(super) fn find(&self, key: Key) -> Option<Found> {
-        let given = self.layers.iter().find_map(|layer| layer.get(&key)).cloned();
+        let given = self.layers.iter().find(|layer| layer.has(key)).and_then(|layer| layer.get(key)).cloned();
         given.or_else(|| {
             let (setting, text) = (key.setting(), key.setting().preset.text(self.protocol)?);
             let value = setting.kind.parse(text).ok()?;
@@ -106,15 +137,20 @@ impl View<'_> {
         })
     }
 
+    /// The value that would hold is wrong, which was reported: the default stands in for it.
+    pub(super) fn is_broken(&self, key: Key) -> bool {
+        self.layers.iter().find(|layer| layer.has(key)).is_some_and(|layer| layer.get(key).is_none())
+    }
+
     /// Given by anyone, and not merely as the file's default for all listeners.
     pub(super) fn is_meant(&self, key: Key) -> bool {
         let [query, flags, env, own, _top] = self.layers;
-        [query, flags, env, own].iter().any(|layer| layer.contains_key(&key))
+        [query, flags, env, own].iter().any(|layer| layer.has(key))
     }
 
     /// Given by anyone.
     pub(super) fn is_given(&self, key: Key) -> bool {
-        self.layers.iter().any(|layer| layer.contains_key(&key))
+        self.layers.iter().any(|layer| layer.has(key))
     }
 
     /// Reports a mistake where the value of `key` was given.

@@ -27,7 +27,7 @@ mod yaml;
 
 pub use explain::Section;
 pub use mistakes::{Mistake, Mistakes, Origin, Site};
-pub use pem::{check_pair, check_password, check_roots};
+pub use pem::{read_pair, read_password, read_roots};
 pub use probe::probe_bind;
 pub use schema::schema;
 pub use types::{
@@ -36,10 +36,11 @@ pub use types::{
 };
 
 use build::Draft;
-use layers::{Layer, View};
+use layers::{Found, Layer, View};
 use secrets::Secrets;
 use settings::{Key, Scope};
 use url::Url;
+use value::Value;
 
 /// Reads a variable of the environment; an argument, so that tests need not change their own.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -71,6 +72,8 @@ pub struct Sources<'a> {
     pub env: Env<'a>,
     /// To serve or to check.
     pub purpose: Purpose,
+    /// Can this address be had? [`probe_bind`], except in tests that name fixed ports.
+    pub probe: &'a dyn Fn(&ListenAddr) -> Result<(), String>,
 }
 
 /// A checked configuration, and what people should hear about it.
@@ -111,8 +114,17 @@ impl Wanted {
             Ok(url) => Self { query: layers::from_query(&url.query, &site, mistakes), site, url: Some(url), own },
             Err(why) => {
                 mistakes.site(&site, None, why);
-                Self { site, url: None, query: Layer::new(), own }
+                Self { site, url: None, query: Layer::default(), own }
             }
+        }
+    }
+
+    /// Gives a `tls://`, which has no default, an address that nobody will use.
+    fn need_not_listen(&mut self) {
+        if let Some(url) = &self.url {
+            let address = ListenAddr::Tcp(([127, 0, 0, 1], url.port).into());
+            let found = Found { text: address.to_string(), value: Value::Listen(address), origin: Origin::Default };
+            self.own.fall_back(Key::Listen, found);
         }
     }
 
@@ -132,11 +144,14 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
     let mut warnings = Vec::new();
     let flags = layers::from_flags(&sources.flags, &mut mistakes);
     let env = layers::from_env(sources.env, &mut mistakes);
-    let (top, wanted) = match &sources.file {
+    let (top, mut wanted) = match &sources.file {
         Some(path) => from_file(path, &mut mistakes),
-        None => (Layer::new(), from_urls(&sources.urls, &mut mistakes, &mut warnings)),
+        None => (Layer::default(), from_urls(&sources.urls, &mut mistakes, &mut warnings)),
     };
-    let none = Layer::new();
+    if sources.purpose == Purpose::Check {
+        wanted.iter_mut().for_each(Wanted::need_not_listen);
+    }
+    let none = Layer::default();
     let whole = View { layers: [&none, &flags, &env, &none, &top], protocol: None, site: None };
     let process = process::process(&whole);
     let mut sections = vec![Section::new("process".to_owned(), &whole, Scope::Process)];
@@ -148,15 +163,16 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
         let Some(url) = &wanted.url else { continue };
         let draft = build::listener(view, &wanted.site, url, secrets, &mut mistakes);
         cross::files(view, &draft, &mut mistakes);
-        let title = format!("listener {} -> {}", draft.listener.name, explain::upstream(&draft.listener));
-        sections.push(Section::new(title, view, Scope::Listener));
+        sections.push(Section::listener(&draft.listener, view));
         drafts.push(draft);
     }
     if sources.purpose == Purpose::Serve {
-        cross::one_listener_only(&whole, wanted.len(), &mut mistakes);
+        let given_to_all = cross::given_to_all(&whole, wanted.len(), &mut mistakes);
         let admin_origin = whole.find(Key::Admin).map_or(Origin::Default, |found| found.origin);
-        cross::duplicates(&drafts, process.admin, &admin_origin, &mut mistakes);
-        cross::addresses(&drafts, process.admin, &admin_origin, &mut mistakes);
+        if !given_to_all {
+            cross::duplicates(&drafts, process.admin, &admin_origin, &mut mistakes);
+        }
+        cross::addresses(&drafts, process.admin, &admin_origin, sources.probe, &mut mistakes);
     }
     if mistakes.is_empty() {
         let config = Config { process, listeners: drafts.into_iter().map(|draft: Draft| draft.listener).collect() };
@@ -173,7 +189,7 @@ fn from_file(path: &Path, mistakes: &mut Mistakes) -> (Layer, Vec<Wanted>) {
         Ok(text) => text,
         Err(why) => {
             mistakes.elsewhere("--config", why);
-            return (Layer::new(), Vec::new());
+            return (Layer::default(), Vec::new());
         }
     };
     let raw = file::read(&text, mistakes);
@@ -201,7 +217,7 @@ fn from_urls(urls: &[String], mistakes: &mut Mistakes, warnings: &mut Vec<String
                  {PASSWORD_ENV}"
             ));
         }
-        Wanted::new(Site::Argument(label), url, Layer::new(), mistakes)
+        Wanted::new(Site::Argument(label), url, Layer::default(), mistakes)
     });
     wanted.collect()
 }

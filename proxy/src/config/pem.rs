@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::SecretString;
 
 /// The public roots are about 250 KiB as PEM; nothing here is larger.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -47,29 +48,30 @@ pub(super) fn plain(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
-/// Checks a file of trusted roots: at least one certificate, each usable as a root.
+/// Reads a file of trusted roots: at least one certificate, each usable as a root.
 ///
 /// # Errors
 /// What is wrong, and the cure.
-pub fn check_roots(path: &Path) -> Result<(), String> {
+pub fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let roots = certificates(path)?;
     let mut store = RootCertStore::empty();
-    for cert in certificates(path)? {
-        store.add(cert).map_err(|_| format!("{} holds a certificate that is damaged; get the file again", path.display()))?;
+    for root in &roots {
+        store.add(root.clone()).map_err(|_| format!("{} holds a certificate that is damaged; get the file again", path.display()))?;
     }
-    Ok(())
+    Ok(roots)
 }
 
-/// Checks a chain and its key: both parse, and the key belongs to the first certificate.
+/// Reads a chain and its key: both parse, and the key belongs to the first certificate.
 ///
 /// # Errors
 /// What is wrong, and the cure.
-pub fn check_pair(cert: &Path, key: &Path) -> Result<(), String> {
+pub fn read_pair(cert: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
     let chain = certificates(cert)?;
     let pem = read(key, MAX_BYTES)?;
     let private = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| format!("{} holds no private key in PEM; it must have a BEGIN PRIVATE KEY block (not encrypted)", key.display()))?;
-    match CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()) {
-        Ok(_) => Ok(()),
+    match CertifiedKey::from_der(chain.clone(), private.clone_key(), &aws_lc_rs::default_provider()) {
+        Ok(_) => Ok((chain, private)),
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(format!(
             "{} does not belong to the certificate in {}; give the pair that was issued together",
             key.display(),
@@ -83,16 +85,11 @@ pub fn check_pair(cert: &Path, key: &Path) -> Result<(), String> {
     }
 }
 
-/// Checks a file that holds one password.
+/// Reads the one password in a file; its last newline is not part of it.
 ///
 /// # Errors
-/// What is wrong, and the cure.
-pub fn check_password(path: &Path) -> Result<(), String> {
-    password(path).map(|_| ())
-}
-
-/// The password in a file, without its last newline.
-pub(super) fn password(path: &Path) -> Result<String, String> {
+/// Why there is none, and the cure.
+pub fn read_password(path: &Path) -> Result<SecretString, String> {
     let shown = path.display();
     let text =
         String::from_utf8(read(path, MAX_BYTES)?).map_err(|_| format!("{shown} is not UTF-8 text; write the password alone into it"))?;
@@ -103,7 +100,7 @@ pub(super) fn password(path: &Path) -> Result<String, String> {
     if password.len() > MAX_PASSWORD_BYTES || password.contains(['\n', '\0']) {
         return Err(format!("{shown} holds more than one line; write the password alone into it"));
     }
-    Ok(password.to_owned())
+    Ok(SecretString::from(password))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -122,6 +119,7 @@ mod tests {
     use std::fs;
 
     use rcgen::{CertificateParams, KeyPair};
+    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -142,16 +140,16 @@ mod tests {
         let ((cert, key), (_, other)) = (certificate(), certificate());
         let damaged = cert.replacen("MII", "!!!", 1);
         let (cert, key, other) = (write("cert", &cert), write("key", &key), write("other", &other));
-        assert_eq!(check_roots(&cert), Ok(()));
-        assert_eq!(check_pair(&cert, &key), Ok(()));
+        assert_eq!(read_roots(&cert).unwrap().len(), 1);
+        assert!(read_pair(&cert, &key).is_ok());
         let why = |result: Result<(), String>| result.unwrap_err();
-        assert!(why(check_pair(&cert, &other)).contains("does not belong to"));
-        assert!(why(check_pair(&cert, &cert)).contains("holds no private key"));
-        assert!(why(check_pair(&key, &key)).contains("holds no certificate"));
-        assert!(why(check_roots(&write("damaged", &damaged))).contains("damaged"));
-        assert!(why(check_roots(&dir.path().join("none"))).contains("no such file or directory; check the path"));
+        assert!(why(read_pair(&cert, &other).map(drop)).contains("does not belong to"));
+        assert!(why(read_pair(&cert, &cert).map(drop)).contains("holds no private key"));
+        assert!(why(read_pair(&key, &key).map(drop)).contains("holds no certificate"));
+        assert!(why(read_roots(&write("damaged", &damaged)).map(drop)).contains("damaged"));
+        assert!(why(read_roots(&dir.path().join("none")).map(drop)).contains("no such file or directory; check the path"));
         let junk = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
-        assert!(why(check_roots(&write("junk", junk))).contains("damaged"));
+        assert!(why(read_roots(&write("junk", junk)).map(drop)).contains("damaged"));
     }
 
     #[test]
@@ -168,12 +166,12 @@ mod tests {
             (b"\xff\xfe", Err("not UTF-8")),
         ] {
             fs::write(&path, content).unwrap();
-            match (password(&path), expected) {
-                (Ok(got), Ok(expected)) => assert_eq!(got, expected),
+            match (read_password(&path), expected) {
+                (Ok(got), Ok(expected)) => assert_eq!(got.expose_secret(), expected),
                 (Err(got), Err(part)) => assert!(got.contains(part) && !got.contains("two"), "{got}"),
                 (got, expected) => panic!("{got:?} is not {expected:?}"),
             }
         }
-        assert!(check_password(dir.path()).unwrap_err().contains("is a directory"));
+        assert!(read_password(dir.path()).unwrap_err().contains("is a directory"));
     }
 }

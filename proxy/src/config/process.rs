@@ -5,7 +5,8 @@ use super::settings::Key;
 use super::types::{LogFormat, Process};
 use super::value::Value;
 
-/// Beyond four, workers compete with the server and its clients for the node more than they help.
+/// Fewer and busier workers find more to do at each wake-up and spend less on waking: half of the processors carry as many requests as all of
+/// them, for about half of the processor time per request. Beyond four there is no server that one node's clients could keep busy.
 const MOST_AUTO_WORKERS: usize = 4;
 
 /// Reads them; every value is valid by itself and they do not depend on each other.
@@ -16,7 +17,7 @@ pub(super) fn process(view: &View<'_>) -> Process {
     };
     let workers = match view.find(Key::Workers).map(|found| found.value) {
         Some(Value::Workers(Some(workers))) => workers,
-        _ => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_AUTO_WORKERS),
+        _ => (std::thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, MOST_AUTO_WORKERS),
     };
     Process {
         admin,

@@ -2,7 +2,7 @@
 //!
 //! An entry gives a setting its name, its kind, its default and its words. Flags, environment variables, file keys, URL query keys, the
 //! help, `validate --explain` and the JSON schema all come from here, so that they cannot disagree. Adding a setting means one entry here
-//! and one line where [`super::build`] or [`super::process`] reads it.
+//! and one line where `build` or `process` reads it.
 
 use super::types::Protocol;
 use super::value::{Kind, Limits};
@@ -221,7 +221,7 @@ settings! {
         "Log warnings and errors only",
         "Overrules log_level.";
     Workers "workers" Process, Kind::Workers, Preset::Is("auto"),
-        "Threads that carry traffic; auto = one per CPU, at most 4",
+        "Threads that carry traffic; auto = one for two CPUs, 1 to 4",
         "More than the CPUs that the process may use only costs memory.";
     DrainDelay "drain-delay" Process, Kind::Duration(Limits::DRAIN), Preset::Is("0s"),
         "Go on accepting for so long after SIGTERM",

@@ -154,12 +154,12 @@ fn decoded(text: &str, what: &str) -> Result<Option<String>, String> {
 pub(super) fn foreign_key(key: &str) -> Option<&'static str> {
     Some(match key {
         "sslmode" | "ssl_cert_reqs" | "channel_binding" => "is not needed: the certificate is always verified, chain and name; remove it",
-        "sslrootcert" | "ssl_ca_certs" => "is called ca_file here",
-        "sslcert" | "ssl_certfile" => "is called client_cert here",
-        "sslkey" | "ssl_keyfile" => "is called client_key here",
+        "sslrootcert" | "ssl_ca_certs" => "is called ca_file here; use that name",
+        "sslcert" | "ssl_certfile" => "is called client_cert here; use that name",
+        "sslkey" | "ssl_keyfile" => "is called client_key here; use that name",
         "sslnegotiation" => "is called direct_tls here; say direct_tls=on",
         "ssl_min_protocol_version" => "is called tls_min here; say 1.2 or 1.3",
-        "password" | "passfile" => "does not go here; write user:password before the host, or use password_file or password_env",
+        "password" | "passfile" => "does not go here; use password_file or password_env",
         "user" | "username" => "does not go here; write it before the host, as user@HOST",
         "db" | "dbname" | "database" => "does not go here; write it after the host, as HOST/DATABASE",
         "host" | "port" | "hostaddr" => "does not go here; write HOST:PORT",

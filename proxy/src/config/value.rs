@@ -120,16 +120,27 @@ impl Kind {
     /// Reads `text`.
     ///
     /// # Errors
-    /// What is wrong with it, and the cure after a semicolon. The text itself is quoted, except where it might be a misplaced password.
+    /// What is wrong with it, and the cure after a semicolon. The text itself is quoted, except where it might hold a misplaced password.
     pub fn parse(self, text: &str) -> Result<Value, String> {
         if text.is_empty() {
             return Err("is empty; give a value or leave it out".to_owned());
         }
+        self.read(text).map_err(|why| {
+            if text.contains('@') || text.contains("://") {
+                "looks like a URL or a login, which does not go here; see `redis-tls-proxy run --help`".to_owned()
+            } else {
+                why
+            }
+        })
+    }
+
+    fn read(self, text: &str) -> Result<Value, String> {
         match self {
             Self::Duration(limits) => duration(text, limits).map(Value::Duration),
             Self::Count(least, most) => count(text, least, most).map(Value::Count),
             Self::Words { words, later } => word(text, words, later).map(Value::Word),
             Self::Switch => switch(text).map(Value::Switch),
+            Self::Path if text.contains("://") => Err("is a URL; give the path of a file".to_owned()),
             Self::Path => Ok(Value::Path(PathBuf::from(text))),
             Self::Listen => listen(text).map(Value::Listen),
             // YAML 1.1 tools rewrite an unquoted `off` to `false`.

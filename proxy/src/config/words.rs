@@ -1,10 +1,13 @@
 //! Guessing what a mistyped word was meant to be.
 
-/// `did you mean `x`?` when a candidate is near, else `prefix` and all of them.
+/// `did you mean `x`?` when a candidate is near, else `prefix` and all of them (`say a, b or c`).
 pub(super) fn guess<'a>(text: &str, candidates: impl Iterator<Item = &'a str> + Clone, prefix: &str) -> String {
     match nearest(text, candidates.clone()) {
         Some(word) => format!("did you mean `{word}`?"),
-        None => format!("{prefix}{}", candidates.collect::<Vec<_>>().join(", ")),
+        None => {
+            let all = candidates.collect::<Vec<_>>().join(", ");
+            format!("{prefix}{}", all.rsplit_once(", ").map_or_else(|| all.clone(), |(most, last)| format!("{most} or {last}")))
+        }
     }
 }
 
@@ -60,6 +63,6 @@ mod tests {
         assert_eq!(nearest("pool-size", words.into_iter()), Some("pool_size"));
         assert_eq!(nearest("lisen", words.into_iter()), Some("listen"));
         assert_eq!(nearest("frobnicate", words.into_iter()), None);
-        assert_eq!(guess("zzz", ["a", "b"].into_iter(), "say "), "say a, b");
+        assert_eq!(guess("zzz", ["a", "b"].into_iter(), "say "), "say a or b");
     }
 }

@@ -155,7 +155,7 @@ mod tests {
             ("a: &x 1\nb: *x\n", 2, "alias"),
             ("a: !!str 1\n", 1, "tag"),
             ("a: 1\n---\nb: 2\n", 2, "second document"),
-            ("a: [1, 2\n", 2, "not YAML"),
+            ("a: [1, 2\n", 1, "not YAML"),
             ("a: 1\n  b: 2\n", 2, "not YAML"),
             ("[a]: 1\n", 1, "not a word"),
             ("a: [[[[[[[[[[1]]]]]]]]]]\n", 1, "too deeply"),

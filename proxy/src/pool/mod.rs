@@ -24,3 +24,6 @@ pub trait Backend {
     /// Ready with a reason as soon as an unused connection must not be handed out any more. Registers the waker of `cx`.
     fn poll_unfit(&self, connection: &mut Self::Connection, cx: &mut Context<'_>) -> Poll<EvictReason>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::{EvictReason, LeaseOutcome, ListenerMetrics, UpstreamState};
 
 /// Connections being opened at one time by one worker.
-const MAX_OPENING: usize = 16;
+pub(super) const MAX_OPENING: usize = 16;
 /// The first pause after a failed refill; it doubles up to [`MAX_PAUSE`], each with up to half of jitter, so that proxies do not march in step.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
@@ -142,8 +142,9 @@ impl<B: Backend> Stock<B> {
         let mut opens = FuturesUnordered::new();
         let mut refill = Refill::default();
         loop {
-            let target = if closing.is_cancelled() { 0 } else { self.limits.min_idle };
-            if target == 0 {
+            let open = !closing.is_cancelled();
+            let target = if open { self.limits.min_idle } else { 0 };
+            if !open {
                 self.evict_all(EvictReason::Drain);
             }
             // One look at the clock for both questions: a pause that ends between them would be missed.
@@ -160,16 +161,19 @@ impl<B: Backend> Stock<B> {
                 () = sleep_until(self.next_alarm(&refill, now)) => {}
                 () = self.changed.notified() => {}
                 Ok(()) = moved.changed() => {}
-                () = closing.cancelled(), if target > 0 => {}
+                () = closing.cancelled(), if open => {}
             }
         }
     }
 
     /// How many opens should be under way: one for each who waits, and the stock's deficit unless refilling has just failed.
     fn wanted(&self, target: usize, refill: &Refill, now: Instant) -> usize {
-        let deficit =
-            if refill.may_try(now) && self.rejected.borrow().may_try(now) { target.saturating_sub(self.idle.borrow().len()) } else { 0 };
-        (self.waiters.borrow().len() + deficit).min(MAX_OPENING)
+        let may_refill = refill.may_try(now) && self.rejected.borrow().may_try(now);
+        let deficit = if may_refill { target.saturating_sub(self.idle.borrow().len()) } else { 0 };
+        let mut waiters = self.waiters.borrow_mut();
+        // Nobody opens for clients that have given up.
+        waiters.retain(|waiter| !waiter.is_closed());
+        (waiters.len() + deficit).min(MAX_OPENING)
     }
 
     fn opened(&self, outcome: Result<B::Connection>, refill: &mut Refill) {

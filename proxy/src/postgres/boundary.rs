@@ -1,4 +1,4 @@
-//! [pure] Is a relayed client idle? Asked only when the process drains, answered from message headers alone.
+//! `[pure]` Is a relayed client idle? Asked only when the process drains, answered from message headers alone.
 //!
 //! Both directions are framed as they pass, a few instructions per message, nothing kept. Each Query, Sync and FunctionCall is owed one
 //! ReadyForQuery; the client is idle when none is owed, the last one said "not in a transaction", no extended message waits for its Sync,
@@ -224,16 +224,21 @@ impl Side {
                 _ => Found::Nothing,
             };
         }
-        let Some((first, rest)) = bytes.split_first() else { return Found::Nothing };
-        *bytes = rest;
-        if let Some(place) = self.header.get_mut(usize::from(self.header_bytes)) {
-            *place = *first;
+        if let Some((header, rest)) = bytes.split_first_chunk::<5>().filter(|_| self.header_bytes == 0) {
+            self.header = *header;
+            *bytes = rest;
+        } else {
+            let Some((first, rest)) = bytes.split_first() else { return Found::Nothing };
+            *bytes = rest;
+            if let Some(place) = self.header.get_mut(usize::from(self.header_bytes)) {
+                *place = *first;
+            }
+            self.header_bytes = self.header_bytes.saturating_add(1);
+            if self.header_bytes < 5 {
+                return Found::Nothing;
+            }
+            self.header_bytes = 0;
         }
-        self.header_bytes = self.header_bytes.saturating_add(1);
-        if self.header_bytes < 5 {
-            return Found::Nothing;
-        }
-        self.header_bytes = 0;
         let [kind, length @ ..] = self.header;
         match u32::try_from(i32::from_be_bytes(length)).ok().and_then(|length| length.checked_sub(4)) {
             Some(body) => {

@@ -1,4 +1,4 @@
-//! [pure] The answer to an MD5 password request, for servers whose stored passwords are still of that kind.
+//! `[pure]` The answer to an MD5 password request, for servers whose stored passwords are still of that kind.
 //!
 //! MD5 protects little by itself; here it only ever travels inside verified TLS.
 

@@ -1,4 +1,4 @@
-//! [pure] Messages after the first packet: one type byte, a length that counts itself, a body.
+//! `[pure]` Messages after the first packet: one type byte, a length that counts itself, a body.
 //!
 //! Only what a login needs is encoded or decoded here. Everything else in the protocol passes by unread.
 

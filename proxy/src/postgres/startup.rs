@@ -1,4 +1,4 @@
-//! [pure] The first packet of a connection: the only one without a type byte, sent by whoever found the port.
+//! `[pure]` The first packet of a connection: the only one without a type byte, sent by whoever found the port.
 //!
 //! PostgreSQL's own limits and words are used, so that a mistaken client reads here what it would read from the server.
 
@@ -121,10 +121,9 @@ impl Startup {
         let mut rest = body;
         while !rest.is_empty() {
             let (name, after_name) = split_string(rest).ok_or_else(|| layout("a parameter's name has no end"))?;
-            let (value, after) = split_string(after_name).ok_or_else(|| layout("a parameter has no value"))?;
+            let (_, after) = split_string(after_name).ok_or_else(|| layout("a parameter has no value"))?;
             match name {
                 b"" => return Err(layout("expected terminator as last byte")),
-                b"user" if value.is_empty() => {}
                 b"user" => users += 1,
                 b"database" => databases += 1,
                 _ => {}
@@ -135,7 +134,7 @@ impl Startup {
         if users > 1 || databases > 1 {
             return Err(layout("user or database twice"));
         }
-        if users == 0 {
+        if startup.user().is_empty() {
             return Err(Refusal { code: "28000", text: "no PostgreSQL user name specified in startup packet".to_owned() });
         }
         Ok(startup)

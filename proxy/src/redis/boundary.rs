@@ -1,7 +1,7 @@
 //! Is a relayed client idle? Asked once, when the process drains; until then the bytes are only counted.
 //!
 //! Requests are counted against replies. Nothing is held back and nothing changed: when the count is in doubt the answer is *no*, and the
-//! relay falls back to waiting until the connection has been quiet for a while. [pure]
+//! relay falls back to waiting until the connection has been quiet for a while. `[pure]`
 
 use super::frame::{ReplyKind, ReplyScanner, RequestKind, RequestScanner};
 

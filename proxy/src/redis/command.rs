@@ -1,6 +1,6 @@
 //! One small command taken apart: the AUTH, HELLO, … of a login. Traffic after the login is framed, never parsed here.
 //!
-//! The limits are those for clients that have not logged in, so the work and the memory are bounded by the frame's own size. [pure]
+//! The limits are those for clients that have not logged in, so the work and the memory are bounded by the frame's own size. `[pure]`
 
 use std::borrow::Cow;
 

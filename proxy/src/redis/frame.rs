@@ -6,9 +6,10 @@
 //!
 //! Framing is stricter than the server's where the server takes anything: Redis skips the two bytes after a length or a payload whatever
 //! they are, here they must be CR LF. Two programs that disagree about where a request ends are how one client's bytes become another's.
-//! [pure]
+//! `[pure]`
 
 pub mod fuzz;
+mod quotes;
 mod reply;
 mod request;
 
@@ -74,6 +75,22 @@ impl Number {
             number.push(byte);
         }
         number.value()
+    }
+}
+
+/// A count or length of one to three digits with its line end, when all of it is there: nearly all are short and whole. The number, and how
+/// many bytes it takes with its line end. `None` means only that the byte-by-byte way has to look.
+#[inline]
+fn short_number(bytes: &[u8]) -> Option<(u16, usize)> {
+    fn digit(byte: u8) -> Option<u16> {
+        let digit = byte.wrapping_sub(b'0');
+        (digit <= 9).then_some(u16::from(digit))
+    }
+    match *bytes {
+        [a, b'\r', b'\n', ..] => Some((digit(a)?, 3)),
+        [a @ b'1'..=b'9', b, b'\r', b'\n', ..] => Some((digit(a)? * 10 + digit(b)?, 4)),
+        [a @ b'1'..=b'9', b, c, b'\r', b'\n', ..] => Some((digit(a)? * 100 + digit(b)? * 10 + digit(c)?, 5)),
+        _ => None,
     }
 }
 

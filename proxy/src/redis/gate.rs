@@ -1,4 +1,4 @@
-//! What a client hears until it has logged in: `client_auth: password`, in Redis' own words. [pure]
+//! What a client hears until it has logged in: `client_auth: password`, in Redis' own words. `[pure]`
 
 use std::borrow::Cow;
 

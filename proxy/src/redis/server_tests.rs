@@ -54,7 +54,7 @@ impl Server {
         let mut answer = Vec::new();
         // It resets when it closed with input unread; what it said before that counts.
         let _ = stream.read_to_end(&mut answer).await;
-        answer.strip_suffix(b"+OK\r\n").map_or(answer.clone(), <[u8]>::to_vec)
+        answer.strip_suffix(b"+OK\r\n").map_or_else(|| answer.clone(), <[u8]>::to_vec)
     }
 }
 
@@ -81,7 +81,7 @@ async fn our_answer(input: &[u8]) -> Vec<u8> {
     client.read_to_end(&mut answer).await.unwrap();
     match outcome {
         Ok(Greeting::Welcome { .. }) => answer,
-        _ => answer.strip_suffix(b"+OK\r\n").map_or(answer.clone(), <[u8]>::to_vec),
+        _ => answer.strip_suffix(b"+OK\r\n").map_or_else(|| answer.clone(), <[u8]>::to_vec),
     }
 }
 

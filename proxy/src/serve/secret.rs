@@ -4,10 +4,9 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::Password;
+use crate::config::{Password, read_password};
 use crate::postgres::scram::{DEFAULT_ITERATIONS, Verifier};
 use crate::reload::Reloaded;
-use crate::tls;
 
 /// A local password.
 pub struct ClientSecret {
@@ -38,7 +37,7 @@ impl ClientSecret {
             }
             Password::File(path) => {
                 let file = path.clone();
-                Reloaded::new(vec![path.clone()], move || Self::new(&tls::login_file(&file)?))
+                Reloaded::new(vec![path.clone()], move || Self::new(&read_password(&file)?))
             }
         }
     }

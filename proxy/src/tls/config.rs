@@ -7,12 +7,10 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use secrecy::SecretString;
+use rustls_pki_types::ServerName;
 
 use super::sessions::Sessions;
-use crate::config::{ListenTls, UpstreamTls};
+use crate::config::{ListenTls, UpstreamTls, read_pair, read_roots};
 
 static TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 static TLS12_AND_13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -38,7 +36,8 @@ pub fn client_config(tls: &UpstreamTls, alpn: &[&[u8]]) -> Result<ClientConfig, 
     let mut config = match &tls.client_cert {
         None => builder.with_no_client_auth(),
         Some((cert, key)) => {
-            builder.with_client_auth_cert(certificates(cert)?, private_key(key)?).map_err(|error| mismatch(cert, key, &error))?
+            let (chain, private) = read_pair(cert, key)?;
+            builder.with_client_auth_cert(chain, private).map_err(|error| mismatch(cert, key, &error))?
         }
     };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
@@ -66,9 +65,8 @@ pub fn server_config(tls: &ListenTls, alpn: &[&[u8]]) -> Result<ServerConfig, St
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder
-        .with_single_cert(certificates(&tls.cert)?, private_key(&tls.key)?)
-        .map_err(|error| mismatch(&tls.cert, &tls.key, &error))?;
+    let (chain, private) = read_pair(&tls.cert, &tls.key)?;
+    let mut config = builder.with_single_cert(chain, private).map_err(|error| mismatch(&tls.cert, &tls.key, &error))?;
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
@@ -82,20 +80,6 @@ pub fn server_name(tls: &UpstreamTls, host: &str) -> Result<ServerName<'static>,
     // A trailing dot makes a name absolute for the resolver; certificates are issued without it.
     let name = name.strip_suffix('.').unwrap_or(name);
     ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` is not a name that a certificate can be for"))
-}
-
-/// A password file: its content without one trailing newline.
-///
-/// # Errors
-/// Unreadable, not UTF-8, or empty; the content is never part of the message.
-pub fn login_file(path: &Path) -> Result<SecretString, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let password = text.strip_suffix('\n').unwrap_or(&text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    if password.is_empty() {
-        return Err(format!("{}: the file is empty; put the password in it", path.display()));
-    }
-    Ok(SecretString::from(password))
 }
 
 /// The one crypto provider.
@@ -117,24 +101,10 @@ fn provider(post_quantum: bool) -> Arc<CryptoProvider> {
 }
 
 fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    for certificate in certificates(path)? {
+    for certificate in read_roots(path)? {
         roots.add(certificate).map_err(|error| format!("{}: not usable as a CA certificate: {error}", path.display()))?;
     }
     Ok(())
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    if found.is_empty() {
-        return Err(format!("{}: no CERTIFICATE block in it; a PEM file is needed", path.display()));
-    }
-    Ok(found)
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| format!("{}: {error}; a PEM private key is needed", path.display()))
 }
 
 fn mismatch(cert: &Path, key: &Path, error: &rustls::Error) -> String {

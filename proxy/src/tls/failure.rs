@@ -1,8 +1,11 @@
 //! What a failed TLS connection means, in words that say what to do.
 
+use std::fmt::Display;
 use std::io;
+use std::time::{Duration, SystemTime};
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage};
+use rustls_pki_types::UnixTime;
 
 use crate::error::{Error, Kind, Side};
 
@@ -38,12 +41,14 @@ fn describe(side: Side, error: &TlsError) -> (Kind, String) {
 fn bad_certificate(error: &CertificateError) -> (Kind, String) {
     use CertificateError as E;
     match error {
-        E::Expired | E::ExpiredContext { .. } => {
-            (Kind::TlsExpired, format!("the certificate has expired ({error}); renew it, or check this machine's clock"))
+        E::ExpiredContext { not_after, .. } => {
+            (Kind::TlsExpired, format!("the certificate has expired (on {}); renew it, or check this machine's clock", utc(*not_after)))
         }
-        E::NotValidYet | E::NotValidYetContext { .. } => {
-            (Kind::TlsNotYetValid, format!("the certificate is not valid yet ({error}); check this machine's clock"))
+        E::Expired => (Kind::TlsExpired, "the certificate has expired; renew it, or check this machine's clock".to_owned()),
+        E::NotValidYetContext { not_before, .. } => {
+            (Kind::TlsNotYetValid, format!("the certificate is not valid yet (from {} on); check this machine's clock", utc(*not_before)))
         }
+        E::NotValidYet => (Kind::TlsNotYetValid, "the certificate is not valid yet; check this machine's clock".to_owned()),
         E::NotValidForName | E::NotValidForNameContext { .. } => {
             (Kind::TlsName, format!("the certificate is for another name ({error}); connect by its name or set server_name"))
         }
@@ -59,6 +64,10 @@ fn bad_certificate(error: &CertificateError) -> (Kind, String) {
         ),
         other => (Kind::TlsOther, format!("the certificate was refused: {other}")),
     }
+}
+
+fn utc(time: UnixTime) -> impl Display {
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()))
 }
 
 fn refused(side: Side, alert: AlertDescription) -> String {

@@ -6,7 +6,7 @@ mod failure;
 mod sessions;
 mod stream;
 
-pub use certificate::expiry;
-pub use config::{client_config, login_file, server_config, server_name};
+pub use certificate::{Certificate, expiry};
+pub use config::{client_config, server_config, server_name};
 pub use failure::explain;
 pub use stream::TlsStream;

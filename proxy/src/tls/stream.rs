@@ -182,6 +182,10 @@ impl Write for SyncSocket<'_, '_> {
     }
 
     fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        // One record is the usual case, and a plain send is cheaper than a gathering one.
+        if let [only] = bufs {
+            return self.write(only);
+        }
         or_would_block(Pin::new(&mut *self.socket).poll_write_vectored(self.cx, bufs))
     }
 

@@ -1,4 +1,4 @@
-//! [pure] The client's half: proves that we know the password, and has the server prove the same.
+//! `[pure]` The client's half: proves that we know the password, and has the server prove the same.
 
 use std::num::NonZeroU32;
 

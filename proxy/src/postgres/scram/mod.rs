@@ -1,4 +1,4 @@
-//! [pure] SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL speaks it, both halves, without channel binding.
+//! `[pure]` SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL speaks it, both halves, without channel binding.
 //!
 //! Bytes in, bytes out: the caller sends the messages, supplies the nonces and keeps the keys.
 //!

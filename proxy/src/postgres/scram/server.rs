@@ -1,4 +1,4 @@
-//! [pure] The server's half: checks a client's proof against a local password.
+//! `[pure]` The server's half: checks a client's proof against a local password.
 //!
 //! Every user name is accepted: the password alone decides, so there is no name whose existence could be probed.
 

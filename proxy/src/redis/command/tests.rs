@@ -58,7 +58,21 @@ proptest! {
         prop_assert_eq!(words(&encoded), arguments);
     }
 
-    /// The scanner and this parser have the same idea of what one frame is, quotes included.
+    /// The scanner and this parser have the same idea of quotes.
+    #[test]
+    fn the_scanner_agrees_on_quotes(line in vec(prop::sample::select(b"\"\"''\\\\ x4\t\x0b\r".to_vec()), 0..10)) {
+        let bytes = [&line, b"\n".as_slice()].concat();
+        let (frames, outcome) = requests(RequestScanner::unauthenticated(), [bytes.as_slice()]);
+        match parse(&bytes) {
+            Ok(arguments) => {
+                let kind = if arguments.is_empty() { RequestKind::Nothing } else { RequestKind::Inline };
+                prop_assert_eq!(frames, [(bytes.len(), kind)]);
+            }
+            Err(error) => prop_assert_eq!(outcome, Err(error)),
+        }
+    }
+
+    /// The scanner and this parser have the same idea of what one frame is.
     #[test]
     fn the_scanner_agrees(
         begin in prop::sample::select(vec!["", "*1\r\n$3\r\n", "*2\r\n$1\r\na\r\n$2\r\n"]),

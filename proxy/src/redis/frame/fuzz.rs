@@ -1,6 +1,6 @@
 //! Bodies for a fuzzer: any bytes, cut anywhere, must give the same frames and the same error as in one piece.
 //!
-//! The unit tests run them too, with random bytes. [pure]
+//! The unit tests run them too, with random bytes. `[pure]`
 
 use super::{Reply, ReplyError, ReplyKind, ReplyScanner, Request, RequestError, RequestKind, RequestScanner};
 

@@ -12,12 +12,12 @@
 //!     |    * ~ % > |                    | aggregates: n elements more
 //!     +----------------> (the same)     +------------------> Type
 //! ```
-//! [pure]
+//! `[pure]`
 
 use std::fmt;
 use std::io::BufRead;
 
-use super::Number;
+use super::{Number, short_number};
 
 /// A status, error or number line is at most so long. Scripts may return long ones, and the scanner keeps none of it: this bound only ends
 /// nonsense.
@@ -174,10 +174,23 @@ impl ReplyScanner {
                     done
                 }
                 Step::Payload => {
-                    at += self.payload(rest);
-                    false
+                    let (length, done) = self.payload(rest);
+                    at += length;
+                    done
                 }
-                Step::Type | Step::Number | Step::NumberLf | Step::Cr | Step::Lf => {
+                Step::Type => {
+                    let Some((&byte, rest)) = rest.split_first() else { return Ok(None) };
+                    at += 1;
+                    self.begin(byte)?;
+                    match short_number(rest) {
+                        Some((number, length)) if self.step == Step::Number => {
+                            at += length;
+                            self.number_read(i64::from(number))?
+                        }
+                        _ => false,
+                    }
+                }
+                Step::Number | Step::NumberLf | Step::Cr | Step::Lf => {
                     let Some(&byte) = rest.first() else { return Ok(None) };
                     at += 1;
                     self.step(byte)?
@@ -196,7 +209,6 @@ impl ReplyScanner {
     #[inline]
     fn step(&mut self, byte: u8) -> Result<bool, ReplyError> {
         match self.step {
-            Step::Type => self.begin(byte)?,
             Step::Number if byte == b'\r' => self.step = Step::NumberLf,
             Step::Number if byte == b'?' => return Err(ReplyError::Streamed),
             Step::Number => {
@@ -205,7 +217,7 @@ impl ReplyScanner {
                     return Err(ReplyError::Length);
                 }
             }
-            Step::NumberLf if byte == b'\n' => return self.number_read(),
+            Step::NumberLf if byte == b'\n' => return self.number_read(self.number.value().ok_or(ReplyError::Length)?),
             Step::Cr if byte == b'\r' => self.step = Step::Lf,
             Step::Lf if byte == b'\n' => {
                 if self.frame == Frame::PushKind {
@@ -215,7 +227,7 @@ impl ReplyScanner {
             }
             Step::NumberLf | Step::Cr | Step::Lf => return Err(ReplyError::LineEnd),
             // `next` takes these itself.
-            Step::Line | Step::Payload => {}
+            Step::Type | Step::Line | Step::Payload => {}
         }
         Ok(false)
     }
@@ -250,8 +262,7 @@ impl ReplyScanner {
 
     /// A count or length is complete; true when the element ends with it.
     #[inline]
-    fn number_read(&mut self) -> Result<bool, ReplyError> {
-        let number = self.number.value().ok_or(ReplyError::Length)?;
+    fn number_read(&mut self, number: i64) -> Result<bool, ReplyError> {
         if number == -1 && matches!(self.element, b'$' | b'*') {
             return Ok(true);
         }
@@ -260,7 +271,7 @@ impl ReplyScanner {
                 return Err(ReplyError::Length);
             }
             self.payload = usize::try_from(number).map_err(|_| ReplyError::Length)?;
-            self.step = if self.payload == 0 { Step::Cr } else { Step::Payload };
+            self.step = Step::Payload;
             return Ok(false);
         }
         if !(0..=MAX_REPLY_COUNT).contains(&number) {
@@ -292,9 +303,12 @@ impl ReplyScanner {
         Ok((length, found))
     }
 
-    /// Takes what `rest` has of a payload, and says how much.
+    /// Takes what `rest` has of a payload: how much, and whether the element ends there (with its line end, when that is there too).
     #[inline]
-    fn payload(&mut self, rest: &[u8]) -> usize {
+    fn payload(&mut self, rest: &[u8]) -> (usize, bool) {
+        if self.frame != Frame::PushKind && rest.get(self.payload..self.payload + 2) == Some(b"\r\n") {
+            return (self.payload + 2, true);
+        }
         let length = rest.len().min(self.payload);
         if self.frame == Frame::PushKind {
             for &byte in rest.iter().take(length) {
@@ -305,7 +319,7 @@ impl ReplyScanner {
         if self.payload == 0 {
             self.step = Step::Cr;
         }
-        length
+        (length, false)
     }
 
     /// One element less to come; true when it was the frame's last.

@@ -10,11 +10,12 @@
 //!     |  any other byte
 //!     +--------------------> Inline(quotes) --- LF ---> Start
 //! ```
-//! [pure]
+//! `[pure]`
 
 use std::fmt;
 
-use super::Number;
+use super::quotes::Quotes;
+use super::{Number, short_number};
 
 /// An inline request, or the line that holds a count or a length, is at most so long without its line end (Redis: `PROTO_INLINE_MAX_SIZE`).
 pub const MAX_INLINE: u32 = 64 * 1024;
@@ -148,23 +149,6 @@ enum Step {
     Lf,
 }
 
-/// Where in Redis' inline syntax a line is: only what is needed to tell a blank line and a quote that never ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Quotes {
-    /// Nothing but blanks so far.
-    Blank,
-    /// Between words.
-    Between,
-    /// In a word, outside quotes.
-    Word,
-    /// Right behind a closing quote: a blank or the line's end must follow.
-    Closed,
-    Double,
-    DoubleBackslash,
-    Single,
-    SingleBackslash,
-}
-
 impl Default for RequestScanner {
     fn default() -> Self {
         Self::new()
@@ -198,14 +182,35 @@ impl RequestScanner {
     pub fn next(&mut self, bytes: &[u8]) -> Result<Option<Request>, RequestError> {
         let mut at = 0;
         loop {
-            if self.step == Step::Payload {
-                let left = bytes.len() - at;
-                if left < self.payload {
-                    self.payload -= left;
-                    return Ok(None);
+            let rest = bytes.get(at..).unwrap_or_default();
+            match self.step {
+                Step::Start => {
+                    if let Some(length) = self.short_count(rest) {
+                        at += length;
+                        continue;
+                    }
                 }
-                at += self.payload;
-                self.step = Step::Cr;
+                Step::Header if self.line == 0 => {
+                    let (length, last) = self.short_arguments(rest);
+                    at += length;
+                    if last {
+                        self.step = Step::Start;
+                        return Ok(Some(Request { end: at, kind: RequestKind::Multibulk }));
+                    }
+                }
+                Step::Payload => {
+                    if rest.len() < self.payload {
+                        self.payload -= rest.len();
+                        return Ok(None);
+                    }
+                    at += self.payload;
+                    self.step = Step::Cr;
+                }
+                Step::Inline(_) | Step::Count | Step::CountLf | Step::Header | Step::HeaderLf | Step::Cr | Step::Lf => {}
+            }
+            // What the short ways left in `Payload` or, cut off, in any other state.
+            if self.step == Step::Payload {
+                continue;
             }
             let Some(&byte) = bytes.get(at) else { return Ok(None) };
             at += 1;
@@ -214,6 +219,40 @@ impl RequestScanner {
                 return Ok(Some(Request { end: at, kind }));
             }
         }
+    }
+
+    /// `*` and a short count, taken at once; how many bytes.
+    #[inline]
+    fn short_count(&mut self, rest: &[u8]) -> Option<usize> {
+        let (count, length) = rest.strip_prefix(b"*").and_then(short_number)?;
+        if count == 0 || i64::from(count) > MAX_UNAUTHENTICATED_COUNT && !self.trusted {
+            return None;
+        }
+        self.arguments = u32::from(count);
+        self.header();
+        Some(1 + length)
+    }
+
+    /// Short arguments that are there as a whole, taken at once; how many bytes, and whether the last of the request was among them.
+    #[inline]
+    fn short_arguments(&mut self, rest: &[u8]) -> (usize, bool) {
+        let mut at = 0;
+        while let Some((payload, length)) = rest.get(at..).and_then(|rest| rest.strip_prefix(b"$")).and_then(short_number) {
+            let begin = at + 1 + length;
+            let end = begin + usize::from(payload);
+            if rest.get(end..end + 2) != Some(b"\r\n") {
+                // Not whole, or broken: the way byte by byte knows which.
+                self.payload = usize::from(payload);
+                self.step = Step::Payload;
+                return (begin, false);
+            }
+            at = end + 2;
+            self.arguments = self.arguments.saturating_sub(1);
+            if self.arguments == 0 {
+                return (at, true);
+            }
+        }
+        (at, false)
     }
 
     /// Takes one byte that is not payload.
@@ -317,11 +356,7 @@ impl RequestScanner {
 
     fn inline(&mut self, quotes: Quotes, byte: u8) -> Result<Option<RequestKind>, RequestError> {
         if byte == b'\n' {
-            return match quotes {
-                Quotes::Blank => Ok(Some(RequestKind::Nothing)),
-                Quotes::Between | Quotes::Word | Quotes::Closed => Ok(Some(RequestKind::Inline)),
-                Quotes::Double | Quotes::DoubleBackslash | Quotes::Single | Quotes::SingleBackslash => Err(RequestError::Quotes),
-            };
+            return quotes.end().map(Some);
         }
         self.grow(RequestError::LongInline)?;
         if byte == 0 {
@@ -335,25 +370,4 @@ impl RequestScanner {
 #[inline]
 fn line_feed(byte: u8) -> Result<(), RequestError> {
     if byte == b'\n' { Ok(()) } else { Err(RequestError::LineEnd) }
-}
-
-impl Quotes {
-    /// The rules of Redis' `sdssplitargs`; [`crate::redis::command`] has them once more, with the words kept.
-    fn after(self, byte: u8) -> Result<Self, RequestError> {
-        Ok(match (self, byte) {
-            // Vertical tab and form feed are blanks before a word and part of one inside it.
-            (Self::Blank | Self::Between, b' ' | b'\t' | b'\r' | 0x0b | 0x0c) => self,
-            (Self::Word, b' ' | b'\t' | b'\r') | (Self::Closed, b' ' | b'\t' | b'\r' | 0x0b | 0x0c) => Self::Between,
-            (Self::Closed, _) => return Err(RequestError::Quotes),
-            (Self::Blank | Self::Between | Self::Word, b'"') => Self::Double,
-            (Self::Blank | Self::Between | Self::Word, b'\'') => Self::Single,
-            (Self::Blank | Self::Between | Self::Word, _) => Self::Word,
-            (Self::Double, b'"') | (Self::Single, b'\'') => Self::Closed,
-            (Self::Double, b'\\') => Self::DoubleBackslash,
-            (Self::Double | Self::DoubleBackslash, _) => Self::Double,
-            // In single quotes a backslash escapes a single quote alone, not even itself.
-            (Self::Single | Self::SingleBackslash, b'\\') => Self::SingleBackslash,
-            (Self::Single | Self::SingleBackslash, _) => Self::Single,
-        })
-    }
 }

@@ -11,6 +11,9 @@ use super::*;
 use ReplyKind::{Push, Reply as Answer, Subscription};
 use RequestKind::{Inline, Multibulk, Nothing};
 
+/// A stream, and where its frames end.
+type Case<K> = (&'static [u8], &'static [(usize, K)]);
+
 /// Scans requests whole, cut once at every place and byte by byte; all must agree.
 fn scan_requests(bytes: &[u8]) -> fuzz::Trace<RequestKind, RequestError> {
     let whole = requests(RequestScanner::new(), [bytes]);
@@ -34,7 +37,7 @@ fn scan_replies(bytes: &[u8]) -> fuzz::Trace<ReplyKind, ReplyError> {
 
 #[test]
 fn requests_end_where_redis_ends_them() {
-    let cases: &[(&[u8], &[(usize, RequestKind)])] = &[
+    let cases: &[Case<RequestKind>] = &[
         (b"*1\r\n$4\r\nPING\r\n", &[(14, Multibulk)]),
         (b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n", &[(19, Multibulk)]),
         (b"*1\r\n$2\r\n\r\n\r\n*1\r\n$4\r\nPING\r\n", &[(12, Multibulk), (26, Multibulk)]),
@@ -128,7 +131,7 @@ fn counts_and_lengths_are_limited() {
 
 #[test]
 fn replies_of_every_type_end_where_they_should() {
-    let cases: &[(&[u8], &[(usize, ReplyKind)])] = &[
+    let cases: &[Case<ReplyKind>] = &[
         (b"+OK\r\n-ERR x\r\n:-1\r\n", &[(5, Answer), (13, Answer), (18, Answer)]),
         (b"+\r\n+a\rb\r\n", &[(3, Answer), (9, Answer)]),
         (b"+a status line that is longer than sixteen bytes\r\n_\r\n", &[(50, Answer), (53, Answer)]),
@@ -196,6 +199,32 @@ fn reply_lines_are_limited() {
     let pieces = |end: &'static [u8]| std::iter::once(b"+".as_slice()).chain(std::iter::repeat_n(chunk.as_slice(), full)).chain([end]);
     assert_eq!(replies(pieces(b"\r\n")).1, Ok(true));
     assert_eq!(replies(pieces(b"x\r\n")).1, Err(ReplyError::Line));
+}
+
+/// Lengths and counts on both sides of one, two, three and four digits, which take different ways through the scanners.
+#[test]
+fn lengths_of_every_size_end_alike() {
+    for size in [0, 1, 9, 10, 11, 99, 100, 101, 999, 1000, 1001] {
+        let payload = b"\r".repeat(size);
+        let request = crate::redis::command::encode(&[b"SET", &payload, b"x"]);
+        let two = [request.as_slice(), &request].concat();
+        assert_eq!(scan_requests(&two), (vec![(request.len(), Multibulk), (two.len(), Multibulk)], Ok(true)));
+        let broken = [format!("*1\r\n${size}\r\n").as_bytes(), &payload, b"xx\r\n"].concat();
+        assert_eq!(scan_requests(&broken), (vec![], Err(RequestError::LineEnd)));
+
+        let reply = [format!("*2\r\n${size}\r\n").as_bytes(), &payload, b"\r\n:1\r\n"].concat();
+        let two = [reply.as_slice(), &reply].concat();
+        assert_eq!(scan_replies(&two), (vec![(reply.len(), Answer), (two.len(), Answer)], Ok(true)));
+        let broken = [format!("${size}\r\n").as_bytes(), &payload, b"xx\r\n"].concat();
+        assert_eq!(scan_replies(&broken), (vec![], Err(ReplyError::LineEnd)));
+
+        if size > 0 {
+            let request = crate::redis::command::encode(&vec![b"".as_slice(); size]);
+            assert_eq!(scan_requests(&request), (vec![(request.len(), Multibulk)], Ok(true)));
+        }
+        let reply = [format!("~{size}\r\n").into_bytes(), b"_\r\n".repeat(size)].concat();
+        assert_eq!(scan_replies(&reply), (vec![(reply.len(), Answer)], Ok(true)));
+    }
 }
 
 #[test]

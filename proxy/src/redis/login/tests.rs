@@ -126,7 +126,7 @@ async fn every_prefix_and_mutation_ends() {
                 assert!(end == Ok(true), "answers are whole replies");
                 match outcome {
                     Ok(Greeting::Left { .. }) => {
-                        assert!(frames.is_empty() || answer.starts_with(b"-ERR") || answer.starts_with(b"-NOPROTO"))
+                        assert!(frames.is_empty() || answer.starts_with(b"-ERR") || answer.starts_with(b"-NOPROTO"));
                     }
                     Ok(Greeting::Welcome { .. }) => assert!(changed.windows(6).any(|window| window == b"sesame")),
                     Err(error) => assert!(matches!(error.kind, Kind::Login | Kind::Protocol)),
@@ -211,4 +211,16 @@ async fn ping_is_one_round_trip() {
         server.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"*1\r\n$4\r\nPING\r\n");
     }
+}
+
+/// A client's task may move between threads, and this future is part of its memory.
+#[tokio::test]
+async fn the_futures_are_small_and_can_be_spawned() {
+    fn bytes<T: Send>(future: &T) -> usize {
+        size_of_val(future)
+    }
+    let (mut a, mut b) = duplex(1);
+    let password = SecretString::from("p");
+    assert!(bytes(&authenticate(&mut a, |_| true)) <= 1024);
+    assert!(bytes(&login(&mut b, None, Some(&password), None)) <= 1024);
 }

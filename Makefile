@@ -1,0 +1,37 @@
+# Three commands: `make demo`, `make test`, `make bench`. Each installs what it needs (Debian packages, and says which) and builds.
+
+PACKAGES := redis-server redis-tools postgresql postgresql-contrib socat
+BENCH_PACKAGES := stunnel4 haproxy nginx-light libnginx-mod-stream
+CARGO ?= cargo
+
+.PHONY: demo test bench lint packages bench-packages clients fmt
+
+demo: packages
+	$(CARGO) build --release --quiet -p redis-tls-proxy -p lab --bin redis-tls-proxy --bin demo
+	@./target/release/demo
+
+test: packages clients
+	$(CARGO) test --workspace --no-fail-fast
+
+bench: packages bench-packages
+	$(CARGO) build --release -p redis-tls-proxy -p lab --bin redis-tls-proxy --bin bench
+	./target/release/bench $(BENCH_FLAGS)
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+fmt:
+	$(CARGO) fmt --all
+
+# Client libraries of other languages, for proxy/tests/clients.rs.
+clients:
+	@if [ -x .ci/clients ]; then .ci/clients; fi
+
+packages:
+	@.ci/packages $(PACKAGES)
+
+bench-packages: 
+	@.ci/packages $(BENCH_PACKAGES)
+	@.ci/envoy

@@ -1,0 +1,226 @@
+//! What is measured: each function takes one peer for one round and returns named figures.
+//!
+//! `redis-benchmark` and `pgbench` where they fit, [`crate::generator`] where they do not (a connection per request, large values with their
+//! worst latency). CPU figures are microseconds of user and system time per request: `cpu_us` of all the peer's processes, `server_cpu_us`
+//! of the server's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lab::process::{self, Launch, require};
+use lab::usage::cpu_of_tree;
+use lab::{Postgres, Redis, Resp, resp};
+use rustls::ClientConfig;
+use tokio::time::timeout;
+
+use crate::generator::{Ask, Dial, per_connection, per_request};
+use crate::peers::Peer;
+
+/// What one round found, by name.
+pub(crate) type Figures = BTreeMap<String, f64>;
+
+/// Something that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+const WARM_UP: Duration = Duration::from_millis(200);
+const BIG_BYTES: usize = 256 * 1024;
+const SMALL_BYTES: usize = 64;
+const BIG_CLIENTS: usize = 4;
+const CONNECT_CLIENTS: usize = 20;
+
+/// The servers, and how long to measure.
+pub(crate) struct Bench {
+    pub(crate) redis: Redis,
+    /// Only when a row needs it.
+    pub(crate) postgres: Option<Postgres>,
+    /// For clients that speak TLS themselves; without resumption, as Redis clients do by default.
+    pub(crate) tls: Arc<ClientConfig>,
+    /// How long one measurement takes, roughly.
+    pub(crate) span: Duration,
+    pub(crate) idle_clients: usize,
+}
+
+impl Bench {
+    /// Writes the keys that are read later.
+    pub(crate) async fn prepare(&self) -> Result<()> {
+        self.redis.admin(&[&b"SET"[..], b"bench:small", &[b'x'; SMALL_BYTES]]).await.map(drop)
+    }
+
+    /// SET and GET of 64 bytes over `clients` connections, `pipeline` requests at a time.
+    pub(crate) async fn steady(&self, peer: &Peer, clients: u32, pipeline: u32) -> Result<Figures> {
+        // Warm-up and calibration at once.
+        let warm = self.redis_benchmark(peer, clients, pipeline, 4_000 * pipeline.min(8)).await?;
+        let slowest = warm.iter().map(|test| test.per_s).fold(f64::INFINITY, f64::min);
+        let requests = whole((slowest * self.span.as_secs_f64() / 2.0).clamp(2_000.0, 10_000_000.0));
+        let meter = Meter::start(peer, self.redis.pid())?;
+        let tests = self.redis_benchmark(peer, clients, pipeline, requests).await?;
+        let mut figures = Figures::new();
+        meter.stop(&mut figures, f64::from(requests) * tests.len() as f64).await?;
+        for Test { name, per_s, avg_us, p50_us, p99_us } in tests {
+            for (figure, value) in [("per_s", per_s), ("avg_us", avg_us), ("p50_us", p50_us), ("p99_us", p99_us)] {
+                figures.insert(format!("{name}_{figure}"), value);
+            }
+        }
+        Ok(figures)
+    }
+
+    async fn redis_benchmark(&self, peer: &Peer, clients: u32, pipeline: u32, requests: u32) -> Result<Vec<Test>> {
+        let mut command = Command::new(require("redis-benchmark", "redis-tools")?);
+        command.args(["-h", "127.0.0.1", "-d", "64", "-t", "set,get", "--csv", "-p", &peer.address.port().to_string()]);
+        command.args(["-c", &clients.to_string(), "-P", &pipeline.to_string(), "-n", &requests.to_string()]);
+        if peer.tls {
+            command.args(["--tls", "--sni", "localhost", "--cacert"]).arg(self.redis.ca_file());
+        }
+        let output = run(command, self.span * 20 + PATIENCE).await?;
+        let tests: Vec<_> = output.lines().filter_map(Test::parse).collect();
+        if tests.len() != 2 {
+            bail!("redis-benchmark said: {output}");
+        }
+        Ok(tests)
+    }
+
+    /// 20 clients, each in a loop: connect, GET, close.
+    pub(crate) async fn connect(&self, peer: &Peer) -> Result<Figures> {
+        let ask = Ask::new(resp::encode(&["GET", "bench:small"]), bulk_len(SMALL_BYTES));
+        per_request(&self.dial(peer), &ask, CONNECT_CLIENTS, WARM_UP).await?;
+        let meter = Meter::start(peer, self.redis.pid())?;
+        let times = per_request(&self.dial(peer), &ask, CONNECT_CLIENTS, self.span).await?;
+        let mut figures = Figures::new();
+        meter.stop(&mut figures, times.count()).await?;
+        times.record("connect", &mut figures);
+        Ok(figures)
+    }
+
+    /// 4 clients with 256 KiB values: SET for half of the time, then GET.
+    pub(crate) async fn big(&self, peer: &Peer) -> Result<Figures> {
+        let set = Ask::new(resp::encode(&[&b"SET"[..], b"bench:big", &vec![b'x'; BIG_BYTES]]), "+OK\r\n".len());
+        let get = Ask::new(resp::encode(&["GET", "bench:big"]), bulk_len(BIG_BYTES));
+        let (mut figures, mut requests) = (Figures::new(), 0.0);
+        let meter = Meter::start(peer, self.redis.pid())?;
+        for (name, ask) in [("set", &set), ("get", &get)] {
+            let times = per_connection(&self.dial(peer), ask, BIG_CLIENTS, self.span / 2).await?;
+            requests += times.count();
+            times.record(name, &mut figures);
+        }
+        meter.stop(&mut figures, requests).await?;
+        Ok(figures)
+    }
+
+    /// Memory of the peer with nobody connected, and per connected client that has sent one PING.
+    pub(crate) async fn idle(&self, peer: &Peer) -> Result<Figures> {
+        let base = peer.usage().pss_bytes as f64;
+        let mut clients = Vec::new();
+        for _ in 0..self.idle_clients {
+            let mut client = Resp::connect(peer.address).await?;
+            let pong = timeout(PATIENCE, client.command(&["PING"])).await.context("PING got no answer")??;
+            if pong.is_error() {
+                bail!("PING through {}: {}", peer.name, pong.text());
+            }
+            clients.push(client);
+        }
+        let full = peer.usage().pss_bytes as f64;
+        let count = clients.len().max(1) as f64;
+        drop(clients);
+        peer.settle().await?;
+        Ok(Figures::from([("base_mib".into(), base / 1024.0 / 1024.0), ("idle_kib".into(), (full - base) / 1024.0 / count)]))
+    }
+
+    /// `pgbench -S` with 16 clients; `protocol` is pgbench's word: `simple`, `prepared`.
+    pub(crate) async fn pgbench(&self, peer: &Peer, protocol: &str) -> Result<Figures> {
+        let postgres = self.postgres.as_ref().context("PostgreSQL is not running")?;
+        pgbench(postgres, peer, &["-S", "-n", "-c", "16", "-j", "2", "-M", protocol, "-T", "1"]).await?;
+        let seconds = self.span.as_secs().max(1).to_string();
+        let meter = Meter::start(peer, postgres.pid())?;
+        let output = pgbench(postgres, peer, &["-S", "-n", "-c", "16", "-j", "2", "-M", protocol, "-T", &seconds]).await?;
+        let after = |key: &str| -> Result<f64> {
+            let number = output.lines().find_map(|line| line.strip_prefix(key)).and_then(|rest| rest.split([' ', '/']).next());
+            number.and_then(|number| number.parse().ok()).with_context(|| format!("pgbench said: {output}"))
+        };
+        let mut figures = Figures::from([("tps".into(), after("tps = ")?), ("avg_us".into(), after("latency average = ")? * 1000.0)]);
+        meter.stop(&mut figures, after("number of transactions actually processed: ")?).await?;
+        Ok(figures)
+    }
+
+    fn dial(&self, peer: &Peer) -> Dial {
+        Dial { address: peer.address, tls: peer.tls.then(|| Arc::clone(&self.tls)) }
+    }
+}
+
+/// Runs pgbench through `peer` as the superuser.
+pub(crate) async fn pgbench(postgres: &Postgres, peer: &Peer, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(postgres.client("pgbench")?);
+    command.args(arguments).args(["-U", "postgres", "-p", &peer.address.port().to_string(), "postgres"]);
+    command.env("PGHOST", if peer.tls { "localhost" } else { "127.0.0.1" }).env("PGPASSWORD", postgres.password());
+    command.env("PGSSLMODE", if peer.tls { "verify-full" } else { "disable" }).env("PGSSLROOTCERT", postgres.ca_file());
+    run(command, PATIENCE * 3).await
+}
+
+/// One line of `redis-benchmark --csv`.
+struct Test {
+    name: String,
+    per_s: f64,
+    avg_us: f64,
+    p50_us: f64,
+    p99_us: f64,
+}
+
+impl Test {
+    /// `"SET","rps","avg","min","p50","p95","p99","max"`, latencies in milliseconds; the heading is no test.
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<_> = line.split(',').map(|field| field.trim_matches('"')).collect();
+        let [name, per_s, avg, _min, p50, _p95, p99, _max] = *fields.as_slice() else { return None };
+        let micros = |text: &str| text.parse::<f64>().ok().map(|ms| ms * 1000.0);
+        let name = name.to_ascii_lowercase();
+        Some(Self { name, per_s: per_s.parse().ok()?, avg_us: micros(avg)?, p50_us: micros(p50)?, p99_us: micros(p99)? })
+    }
+}
+
+/// CPU time of the peer and of the server before a measurement.
+struct Meter<'a> {
+    peer: &'a Peer,
+    server: u32,
+    before: (Duration, Duration),
+}
+
+impl<'a> Meter<'a> {
+    fn start(peer: &'a Peer, server: Option<u32>) -> Result<Self> {
+        let server = server.context("the server is not running")?;
+        Ok(Self { peer, server, before: (peer.cpu(), cpu_of_tree(server)) })
+    }
+
+    /// Adds the CPU time per request since the start.
+    async fn stop(self, figures: &mut Figures, requests: f64) -> Result<()> {
+        self.peer.settle().await?;
+        let after = (self.peer.cpu(), cpu_of_tree(self.server));
+        let per_request = |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / requests.max(1.0);
+        if self.peer.is_proxy() {
+            figures.insert("cpu_us".into(), per_request(after.0, self.before.0));
+        }
+        figures.insert("server_cpu_us".into(), per_request(after.1, self.before.1));
+        Ok(())
+    }
+}
+
+/// Runs a load generator beside this task, within bounds.
+async fn run(command: Command, limit: Duration) -> Result<String> {
+    let seconds = limit.as_secs().to_string();
+    let mut bounded = Command::new("timeout");
+    bounded.args(["--kill-after=5", &seconds]).arg(command.get_program()).args(command.get_args());
+    bounded.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let name = Path::new(command.get_program()).display().to_string();
+    let output = tokio::task::spawn_blocking(move || process::run(&bounded, Launch::default(), "")).await?;
+    output.with_context(|| format!("{name} failed (limit {seconds} s)"))
+}
+
+/// Bytes of a bulk reply.
+fn bulk_len(bytes: usize) -> usize {
+    format!("${bytes}\r\n").len() + bytes + 2
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the caller clamps it to a few millions")]
+fn whole(number: f64) -> u32 {
+    number as u32
+}
