@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::ListenAddr;
 use crate::drain::Drain;
+use crate::logging::Throttle;
 use crate::metrics::ListenerMetrics;
 use crate::stream::Socket;
 
@@ -26,6 +27,8 @@ use crate::stream::Socket;
 const BACKLOG: i32 = 4096;
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// Between two lines in the log about the same trouble.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// A listening socket, bound but not yet accepting.
 pub enum Bound {
@@ -192,6 +195,7 @@ where
 {
     let socket = Listening::new(bound)?;
     let mut pause = MIN_PAUSE;
+    let said = Throttle::new(SAY_AGAIN, 1);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -208,8 +212,10 @@ where
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 metrics.accept_errors.inc();
-                if pause == MIN_PAUSE {
-                    tracing::error!(listener = name, %error, "cannot accept clients; they wait in the kernel's queue (raise the limit of open files?)");
+                // Not once per streak: clients that leave free descriptors one by one, and each would begin a new one.
+                if let Some(suppressed) = said.check(&()) {
+                    let suppressed = (suppressed > 0).then_some(suppressed);
+                    tracing::error!(listener = name, %error, suppressed, "cannot accept clients; they wait in the kernel's queue (raise the limit of open files?)");
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(MAX_PAUSE);

@@ -98,6 +98,22 @@ async fn during_the_drain_delay_new_clients_are_still_served() {
     assert_eq!(TcpStream::connect(front.address()).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
 
+/// It may have come out of the accept queue that was emptied when the listener closed.
+#[tokio::test]
+async fn a_client_that_has_just_connected_gets_its_first_answer() {
+    let authority = Authority::new().unwrap();
+    let redis = Redis::start(&authority).await.unwrap();
+    let mut front = redis_front(&redis, &[]).await;
+    let mut client = front.resp().await;
+    front.wait("clients_open", &[], |open| open == 1.0).await;
+    front.proxy.term();
+    until("the listener is closed", SOON, || std::net::TcpStream::connect(front.address()).is_err()).await.unwrap();
+    assert_eq!(client.command(&["PING"]).await.unwrap().text(), "PONG");
+    assert_eq!(timeout(SOON, client.read_to_end()).await.unwrap().unwrap(), b"");
+    drop(client);
+    assert_eq!(exit_code(&mut front, SOON).await, 0);
+}
+
 /// A client in BLPOP, which nothing will ever end, and the moment from which the server has it.
 async fn blocked(front: &Front, redis: &Redis) -> Resp<TcpStream> {
     let mut client = front.resp().await;
@@ -180,6 +196,12 @@ async fn idle_clients_of_every_protocol_are_closed_at_once() {
     let [redis, postgres, tls] = three.ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     let (mut spoke, _) = ask(redis).await.unwrap();
     let mut mute = TcpStream::connect(redis).await.unwrap();
+    let (mut subscriber, _) = ask(redis).await.unwrap();
+    subscriber.command(&["SUBSCRIBE", "news"]).await.unwrap();
+    // Halfway through a transaction that has not begun at the server: nothing is owed.
+    let (mut queued, _) = ask(redis).await.unwrap();
+    assert_eq!(queued.command(&["MULTI"]).await.unwrap().text(), "OK");
+    assert_eq!(queued.command(&["SET", "k", "v"]).await.unwrap().text(), "QUEUED");
     let config = format!("host=127.0.0.1 port={} user=any dbname=postgres", postgres.port());
     let (sql, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -190,13 +212,15 @@ async fn idle_clients_of_every_protocol_are_closed_at_once() {
 
     let started = Instant::now();
     three.proxy.term();
-    assert_eq!(timeout(SOON, spoke.read_to_end()).await.unwrap().unwrap(), b"");
-    assert_eq!(timeout(SOON, mute.read(&mut [0])).await.unwrap().unwrap(), 0);
+    for client in [&mut spoke, &mut subscriber, &mut queued] {
+        assert_eq!(timeout(SOON, client.read_to_end()).await.unwrap().unwrap(), b"");
+    }
     let _ended = timeout(SOON, connection).await.unwrap().unwrap();
     assert!(started.elapsed() < Duration::from_millis(900), "protocols that can tell: {:?}", started.elapsed());
-    // Nothing but silence tells that this one is idle.
+    // Nothing but silence tells that these are idle.
+    assert_eq!(timeout(SOON, mute.read(&mut [0])).await.unwrap().unwrap(), 0);
     assert_eq!(timeout(SOON, echo.read(&mut [0])).await.unwrap().unwrap(), 0);
-    drop((spoke, mute, echo));
+    drop((spoke, subscriber, queued, mute, echo));
     let status = three.proxy.wait_exit(SOON).await.unwrap();
     assert_eq!(status.code(), Some(0), "{}", three.proxy.stderr());
     assert!(started.elapsed() < Duration::from_millis(3500), "{:?}", started.elapsed());

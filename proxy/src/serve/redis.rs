@@ -1,13 +1,18 @@
 //! Admitting a Redis client.
 
+use std::time::Duration;
+
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Counted, Service};
 use crate::error::{Error, Result, Side};
 use crate::redis::{self, Greeting};
 use crate::relay::{Pair, linger};
 use crate::stream::{Socket, Stream};
+
+/// How long after it was accepted a client may take to say its first word, though the process drains.
+const FRESH: Duration = Duration::from_secs(1);
 
 impl Service {
     pub(super) async fn admit_redis(&self, socket: Socket) -> Result<Option<(Pair, Counted)>> {
@@ -44,6 +49,7 @@ impl Service {
     /// always speaks first. `None`: it left without a word, or the process drains.
     async fn first_bytes(&self, client: Stream) -> Result<Option<Stream>> {
         let Stream::Plain(socket) = &client else { return Ok(Some(client)) };
+        let accepted = Instant::now();
         let spoke = async {
             let limit = self.listener.idle_timeout;
             if limit.is_zero() { socket.peek().await } else { timeout(limit, socket.peek()).await.unwrap_or(Ok(None)) }
@@ -55,7 +61,8 @@ impl Service {
                 Err(error) => Err(Error::io(Side::Client, &error)),
             },
             () = self.drain.closing.cancelled() => {
-                if client.has_unread() {
+                // Whoever connected a moment ago, perhaps out of the emptied accept queue, has its first request on the way.
+                if client.has_unread() || matches!(timeout_at(accepted + FRESH, socket.peek()).await, Ok(Ok(Some(_)))) {
                     return Ok(Some(client));
                 }
                 linger(client).await;
