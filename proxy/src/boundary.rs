@@ -1,6 +1,7 @@
 //! Whether a relayed client is owed anything: asked only while draining, so that a client is closed between two requests and not within one.
 
 use crate::config::Protocol;
+use crate::error::{Error, Kind};
 use crate::{postgres, redis};
 
 /// Follows both directions of one client, by headers alone.
@@ -49,6 +50,15 @@ impl Boundary {
             Self::Redis(redis) => redis.is_idle(),
             Self::Postgres(postgres) => postgres.is_idle(),
             Self::Unknown => false,
+        }
+    }
+
+    /// What a server would say to an idle client as it shuts down: PostgreSQL's clients know it and reconnect, Redis has nothing to say.
+    #[must_use]
+    pub fn farewell(&self) -> Vec<u8> {
+        match self {
+            Self::Postgres(_) => postgres::refuse::for_error(&Error::ours(Kind::Draining, "the process drains")),
+            Self::Redis(_) | Self::Unknown => Vec::new(),
         }
     }
 

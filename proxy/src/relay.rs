@@ -210,7 +210,12 @@ impl Relay {
             End::Idle => (CloseReason::Idle, None),
             End::Drained => {
                 // Both at once: an upstream that does not take its close_notify must not keep the client waiting.
-                let _ = timeout(LINGER, async { tokio::join!(self.upstream.shutdown(), linger(self.client)) }).await;
+                let farewell = async {
+                    // One that has gone already needs no farewell.
+                    let _ = self.client.write_all(&self.boundary.farewell()).await;
+                    linger(self.client).await;
+                };
+                let _ = timeout(LINGER, async { tokio::join!(self.upstream.shutdown(), farewell) }).await;
                 (CloseReason::Drain, None)
             }
             End::Cut => {

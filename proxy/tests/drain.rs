@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
 
 async fn draining(front: &Front) {
     until("it drains", SOON, || front.proxy.stderr().contains("draining")).await.unwrap();
@@ -215,7 +216,8 @@ async fn idle_clients_of_every_protocol_are_closed_at_once() {
     for client in [&mut spoke, &mut subscriber, &mut queued] {
         assert_eq!(timeout(SOON, client.read_to_end()).await.unwrap().unwrap(), b"");
     }
-    let _ended = timeout(SOON, connection).await.unwrap().unwrap();
+    let ended = timeout(SOON, connection).await.unwrap().unwrap();
+    assert_eq!(ended.unwrap_err().code(), Some(&SqlState::ADMIN_SHUTDOWN), "as PostgreSQL says it");
     assert!(started.elapsed() < Duration::from_millis(900), "protocols that can tell: {:?}", started.elapsed());
     // Nothing but silence tells that these are idle.
     assert_eq!(timeout(SOON, mute.read(&mut [0])).await.unwrap().unwrap(), 0);

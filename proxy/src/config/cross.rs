@@ -8,7 +8,7 @@ use super::layers::{View, spell};
 use super::mistakes::{Mistakes, Origin, Site};
 use super::pem;
 use super::settings::Key;
-use super::types::{ClientAuth, ListenAddr, Password};
+use super::types::{ClientAuth, ListenAddr, Listener, Password, Protocol};
 
 /// No two listeners may share a name or an address, nor one of them the admin's.
 pub(super) fn duplicates(drafts: &[Draft], admin: Option<SocketAddr>, admin_origin: &Origin, mistakes: &mut Mistakes) {
@@ -81,6 +81,19 @@ pub(super) fn given_to_all(view: &View<'_>, listeners: usize, mistakes: &mut Mis
         }
     }
     any
+}
+
+/// A combination that is allowed and will surprise.
+pub(super) fn surprise(listener: &Listener) -> Option<String> {
+    // libpq signs "I could bind to the channel, you did not offer it", the server did offer it, and takes that for an attack (RFC 5802, 6).
+    let passes_logins = listener.protocol == Protocol::Postgres && listener.upstream.credentials.is_none();
+    (passes_logins && listener.listen_tls.is_some()).then(|| {
+        format!(
+            "{}: clients that speak TLS here and pass their SCRAM login through need channel_binding=disable; better give the proxy its own \
+             login (a user in the URL and password_file) and the clients a local password (client_auth)",
+            listener.name
+        )
+    })
 }
 
 /// Every file that the listener names must be there and be what it should.

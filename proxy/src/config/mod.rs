@@ -164,6 +164,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
         let draft = build::listener(view, &wanted.site, url, secrets, &mut mistakes);
         cross::files(view, &draft, &mut mistakes);
         sections.push(Section::listener(&draft.listener, view));
+        warnings.extend(cross::surprise(&draft.listener));
         drafts.push(draft);
     }
     if sources.purpose == Purpose::Serve {
