@@ -28,9 +28,11 @@ use crate::upstream::{Upstream, report_reload};
 
 /// How often files are compared and, every so many times, names are looked up.
 const LOOK_AT_FILES: Duration = Duration::from_secs(2);
-const LOOK_AT_NAMES: Duration = Duration::from_secs(10);
+const LOOK_AT_NAMES: Duration = Duration::from_secs(5);
 /// PostgreSQL gives a connection that has not logged in `authentication_timeout` (60 s by default) before it closes it.
 const POSTGRES_UNUSED_LIMIT: Duration = Duration::from_secs(45);
+/// A PostgreSQL that crashed or stops is through with its connections in less, unless new ones that say nothing hold it up.
+const POSTGRES_SUSPECT: Duration = Duration::from_secs(2);
 
 /// A proxy that is ready to accept.
 pub struct App {
@@ -201,15 +203,16 @@ impl Shared {
 
     fn limits(&self, worker: usize, workers: usize) -> Limits {
         let pool = &self.listener.pool;
-        let unused_limit = match self.listener.protocol {
-            Protocol::Postgres => POSTGRES_UNUSED_LIMIT,
-            Protocol::Redis | Protocol::Tls => Duration::MAX,
+        let (unused_limit, suspect) = match self.listener.protocol {
+            Protocol::Postgres => (POSTGRES_UNUSED_LIMIT, POSTGRES_SUSPECT),
+            Protocol::Redis | Protocol::Tls => (Duration::MAX, Duration::ZERO),
         };
         Limits {
             // Shares that differ by one at most and add up to the whole.
             min_idle: (pool.min_idle + worker) / workers,
             max_idle_age: pool.max_idle_age.min(unused_limit),
             wait_timeout: pool.wait_timeout,
+            suspect,
         }
     }
 }

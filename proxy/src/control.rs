@@ -48,7 +48,7 @@ impl ProcessControl {
             } else {
                 format!("{}:{}", upstream.host, upstream.port)
             },
-            addresses: shared.upstream.names.last().iter().map(ToString::to_string).collect(),
+            addresses: shared.upstream.names.addresses().iter().map(ToString::to_string).collect(),
             pool_mode: listener.pool.mode.name().to_owned(),
             client_tls: listener.listen_tls.is_some(),
             max_clients: listener.max_clients,

@@ -30,6 +30,8 @@ use crate::tls;
 
 /// Read from a socket at once.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Moved one way in one turn at most: another client of the worker has its turn before a long transfer goes on.
+const TURN_BYTES: u64 = 256 * 1024;
 /// A pair with one direction closed ends after this long without a byte, so that it cannot live for ever.
 const HALF_CLOSED_LIMIT: Duration = Duration::from_secs(3600);
 /// While draining: how long a client whose protocol cannot tell must be quiet to count as idle.
@@ -129,9 +131,12 @@ impl Relay {
         let before = self.up.bytes + self.down.bytes;
         let boundary = &mut self.boundary;
         BUFFER.with_borrow_mut(|buffer| {
-            self.up.pump(cx, &mut self.client, &mut self.upstream, buffer, |bytes| boundary.on_client(bytes));
+            // Down first: a reset by the upstream is then met by a read, which can tell it from an end.
             self.down.pump(cx, &mut self.upstream, &mut self.client, buffer, |bytes| boundary.on_upstream(bytes));
+            self.up.pump(cx, &mut self.client, &mut self.upstream, buffer, |bytes| boundary.on_client(bytes));
         });
+        // A write can meet the reset before a read does; then the end that the read finds is no end.
+        self.down.hold_fin = self.up.was_reset();
         if let Some(end) = self.ended() {
             return Poll::Ready(end);
         }
@@ -142,7 +147,7 @@ impl Relay {
     }
 
     fn ended(&mut self) -> Option<End> {
-        use State::{Dead, Done};
+        use State::{Closing, Dead, Done};
         if self.first_end.is_none() {
             self.first_end = match (&self.up.state, &self.down.state) {
                 (Done, _) => Some(CloseReason::Client),
@@ -158,6 +163,7 @@ impl Relay {
             // The upstream no longer takes anything, but what it said last (a refusal, a FATAL) must still reach the client: the way down
             // ends by itself.
             (Dead(side, error), Done) => Some(broke(*side, error)),
+            (Dead(side, error), Closing) if self.down.hold_fin && self.down.pending.is_empty() => Some(broke(*side, error)),
             _ => None,
         }
     }
@@ -170,7 +176,8 @@ impl Relay {
     /// Ready when nothing has moved for as long as matters now.
     fn poll_silence(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<End> {
         let half_closed = matches!(self.up.state, State::Done | State::Dead(..)) || matches!(self.down.state, State::Done);
-        let limit = match (self.draining && self.boundary.can_only_guess(self.up.bytes), self.idle_timeout) {
+        let guess = self.draining && self.boundary.can_only_guess(self.up.bytes) && self.down.pending.is_empty();
+        let limit = match (guess, self.idle_timeout) {
             (true, _) => QUIET,
             (false, Duration::ZERO) if half_closed => HALF_CLOSED_LIMIT,
             (false, Duration::ZERO) => {
@@ -188,10 +195,10 @@ impl Relay {
         if let Some(deadline) = &mut self.deadline {
             ready!(deadline.as_mut().poll(cx));
         }
-        Poll::Ready(if self.draining { End::Drained } else { End::Idle })
+        Poll::Ready(if guess { End::Drained } else { End::Idle })
     }
 
-    async fn finish(mut self, end: End) -> Report {
+    async fn finish(self, end: End) -> Report {
         let (bytes_up, bytes_down) = (self.up.bytes, self.down.bytes);
         let (reason, error) = match end {
             End::Done(reason) => (reason, None),
@@ -207,15 +214,13 @@ impl Relay {
                 }
                 (reason, Some(error))
             }
-            End::Idle => (CloseReason::Idle, None),
+            End::Idle => {
+                self.part(Vec::new()).await;
+                (CloseReason::Idle, None)
+            }
             End::Drained => {
-                // Both at once: an upstream that does not take its close_notify must not keep the client waiting.
-                let farewell = async {
-                    // One that has gone already needs no farewell.
-                    let _ = self.client.write_all(&self.boundary.farewell()).await;
-                    linger(self.client).await;
-                };
-                let _ = timeout(LINGER, async { tokio::join!(self.upstream.shutdown(), farewell) }).await;
+                let farewell = if self.boundary.is_idle() { self.boundary.farewell() } else { Vec::new() };
+                self.part(farewell).await;
                 (CloseReason::Drain, None)
             }
             End::Cut => {
@@ -225,6 +230,19 @@ impl Relay {
             }
         };
         Report { reason, error, bytes_up, bytes_down }
+    }
+}
+
+impl Relay {
+    /// Ends both connections in good order.
+    async fn part(mut self, farewell: Vec<u8>) {
+        let client = async {
+            // One that has gone already needs no farewell.
+            let _ = self.client.write_all(&farewell).await;
+            linger(self.client).await;
+        };
+        // Both at once: an upstream that does not take its close_notify must not keep the client waiting.
+        let _ = timeout(LINGER, async { tokio::join!(self.upstream.shutdown(), client) }).await;
     }
 }
 
@@ -259,6 +277,8 @@ struct Direction {
     to: Side,
     bytes: u64,
     counter: IntCounter,
+    /// The end of stream is not passed on: it is none.
+    hold_fin: bool,
 }
 
 enum State {
@@ -273,7 +293,12 @@ impl Direction {
     fn new(from: Side, to: Side, early: Vec<u8>, counter: IntCounter) -> Self {
         let bytes = early.len() as u64;
         counter.inc_by(bytes);
-        Self { pending: early, sent: 0, state: State::Open, from, to, bytes, counter }
+        Self { pending: early, sent: 0, state: State::Open, from, to, bytes, counter, hold_fin: false }
+    }
+
+    /// The upstream has broken off. Not when it had ended first: the kernel then says EPIPE, and its last words were an orderly end.
+    fn was_reset(&self) -> bool {
+        matches!(&self.state, State::Dead(Side::Upstream, Some(error)) if error.kind() != io::ErrorKind::BrokenPipe)
     }
 
     /// Moves what can be moved now.
@@ -292,18 +317,25 @@ impl Direction {
         buffer: &mut [u8],
         mut saw: impl FnMut(&[u8]),
     ) -> Poll<Result<(), (Side, io::Error)>> {
-        let (from, mut to) = (Pin::new(from), Pin::new(to));
-        let mut from = from;
+        let (mut from, mut to) = (Pin::new(from), Pin::new(to));
+        let turn_ends = self.bytes + TURN_BYTES;
         while matches!(self.state, State::Open | State::Closing) {
             while let Some(rest) = self.pending.get(self.sent..).filter(|rest| !rest.is_empty()) {
                 self.sent += ready!(to.as_mut().poll_write(cx, rest)).map_err(|error| (self.to, error))?;
             }
             (self.pending, self.sent) = (Vec::new(), 0);
+            if matches!(self.state, State::Closing) && self.hold_fin {
+                break;
+            }
             if matches!(self.state, State::Closing) {
                 // Fails when the receiver is gone already; its own direction says so.
                 let _ = ready!(to.as_mut().poll_shutdown(cx));
                 self.state = State::Done;
                 break;
+            }
+            if self.bytes >= turn_ends {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             // TLS takes what it is given even when the socket is full: nothing more is read until that is out.
             ready!(to.as_mut().poll_flush(cx)).map_err(|error| (self.to, error))?;

@@ -4,14 +4,15 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 use rustls_pki_types::ServerName;
 use secrecy::SecretString;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -31,6 +32,8 @@ use crate::{postgres, redis};
 
 /// What a server that speaks first may say before a client has come; more is backpressure's business.
 const EARLY_BYTES: usize = 16 * 1024;
+/// Registered for PostgreSQL's direct TLS.
+const POSTGRES_ALPN: &[u8] = b"postgresql";
 
 /// The server behind a listener: how to reach it, and what was last known of it. Shared by all workers.
 pub struct Upstream {
@@ -71,7 +74,7 @@ impl Upstream {
     /// Names the file or the setting and what is wrong with it.
     pub fn new(listener: &Listener, metrics: ListenerMetrics, errors: Arc<ErrorLog>) -> std::result::Result<Self, String> {
         let config = listener.upstream.clone();
-        let alpn: &'static [&'static [u8]] = if config.direct_tls { &[b"postgresql"] } else { &[] };
+        let alpn: &'static [&'static [u8]] = if config.direct_tls { &[POSTGRES_ALPN] } else { &[] };
         let settings = config.tls.clone();
         let mut files: Vec<_> = settings.ca_file.iter().cloned().collect();
         files.extend(settings.client_cert.iter().flat_map(|(cert, key)| [cert.clone(), key.clone()]));
@@ -127,9 +130,12 @@ impl Upstream {
     /// `Upstream/Dns`.
     pub async fn resolve(&self) -> Result<Vec<SocketAddr>> {
         let (addresses, moved) = self.names.resolve().await.map_err(|why| Error::upstream(Kind::Dns, why))?;
-        if moved {
+        if moved.to_new {
             self.metrics.dns_changes.inc();
-            tracing::info!(host = self.config.host, ?addresses, "the name has new addresses: unused connections to others are retired");
+            tracing::info!(host = self.config.host, ?addresses, "the name has a new address");
+        }
+        if moved.from_old {
+            tracing::info!(host = self.config.host, ?addresses, "the name has lost an address: unused connections to it are retired");
             self.moved.send_modify(|count| *count += 1);
         }
         Ok(addresses)
@@ -184,6 +190,10 @@ impl Upstream {
                     tune(&tcp, self.tcp_keepalive, self.tcp_user_timeout);
                     return Ok((tcp, *address));
                 }
+                // Our own limit of open files, not the server's doing.
+                Ok(Err(error)) if [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) => {
+                    return Err(Error::ours(Kind::Limit, format!("{error}; raise the limit of open files or lower max_clients")));
+                }
                 Ok(Err(error)) => last = Some(Error::upstream(Kind::Tcp, format!("{address}: {error}"))),
                 Err(_) => last = Some(Error::upstream(Kind::Timeout, format!("{address}: no answer to TCP connect"))),
             }
@@ -212,6 +222,13 @@ impl Upstream {
                 _ => tls::explain(Side::Upstream, &error),
             })?
             .into_inner();
+        // Without this a client of another protocol's server could be led here (ALPACA); libpq asks for it too.
+        if self.config.direct_tls && connection.alpn_protocol() != Some(POSTGRES_ALPN) {
+            return Err(Error::upstream(
+                Kind::TlsOther,
+                "the server did not agree to ALPN `postgresql`: it is older than 17; leave out direct_tls",
+            ));
+        }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let handshake = match (connection.protocol_version(), resumed) {
             (Some(ProtocolVersion::TLSv1_2), false) => Handshake::Tls12Full,
@@ -257,11 +274,21 @@ impl Backend for Upstream {
         .await
     }
 
+    fn has_unread(&self, connection: &Connection) -> bool {
+        connection.stream.has_unread()
+    }
+
+    /// With close_notify and FIN, as far as the socket takes them at once: PostgreSQL writes a line into its log for every connection that just
+    /// breaks off.
+    fn discard(&self, mut connection: Connection) {
+        let _ = std::pin::Pin::new(&mut connection.stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+    }
+
     fn poll_unfit(&self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<EvictReason> {
         if connection.generation != self.generation.load(Ordering::Acquire) {
             return Poll::Ready(EvictReason::Reload);
         }
-        if !self.names.still_has(connection.address) {
+        if !self.names.has(connection.address) {
             return Poll::Ready(EvictReason::Dns);
         }
         let mut bytes = [0; 1024];

@@ -23,6 +23,12 @@ pub trait Backend {
 
     /// Ready with a reason as soon as an unused connection must not be handed out any more. Registers the waker of `cx`.
     fn poll_unfit(&self, connection: &mut Self::Connection, cx: &mut Context<'_>) -> Poll<EvictReason>;
+
+    /// Asks the kernel, without the runtime: something has arrived (or ended) that [`Backend::poll_unfit`] may not have seen yet.
+    fn has_unread(&self, connection: &Self::Connection) -> bool;
+
+    /// Closes an unused connection in the way that the server expects.
+    fn discard(&self, connection: Self::Connection);
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +46,9 @@ pub struct Limits {
     pub max_idle_age: Duration,
     /// How long a client waits.
     pub wait_timeout: Duration,
+    /// After the server has closed an unused connection all are let go, and none is opened for nobody in particular, for so long: the server
+    /// may be going down and wait for every connection that says nothing, as PostgreSQL does. Zero where servers just tidy up.
+    pub suspect: Duration,
 }
 
 /// Connections opened ahead of need, each handed out once.
@@ -57,6 +61,8 @@ pub struct Stock<B: Backend> {
     opening: Cell<usize>,
     /// The pause after connections that were closed [`YOUNG`].
     rejected: RefCell<Refill>,
+    /// Nothing is kept until then.
+    suspect_until: Cell<Option<Instant>>,
     /// Something changed that the tender has to look at.
     changed: Notify,
 }
@@ -78,6 +84,7 @@ impl<B: Backend> Stock<B> {
             waiters: RefCell::default(),
             opening: Cell::new(0),
             rejected: RefCell::default(),
+            suspect_until: Cell::new(None),
             changed: Notify::new(),
         }
     }
@@ -90,7 +97,7 @@ impl<B: Backend> Stock<B> {
     /// The upstream's, if opening failed; `Ours/Timeout` after `wait_timeout`.
     pub async fn take(&self) -> Result<B::Connection> {
         let started = Instant::now();
-        let (outcome, taken) = match self.take_idle(started) {
+        let (outcome, taken) = match self.take_idle().await {
             Some(connection) => (LeaseOutcome::Warm, Ok(connection)),
             None => self.wait().await,
         };
@@ -99,19 +106,26 @@ impl<B: Backend> Stock<B> {
         taken
     }
 
-    fn take_idle(&self, now: Instant) -> Option<B::Connection> {
-        // Fit as far as this machine can know: whatever the server has sent or closed by now is seen here.
+    /// The oldest that is fit, as far as this machine can know.
+    async fn take_idle(&self) -> Option<B::Connection> {
         let mut nobody = Context::from_waker(Waker::noop());
-        let taken = loop {
+        loop {
             let mut idle = self.idle.borrow_mut().pop_front()?;
-            match self.unfit(&mut idle, now, &mut nobody) {
-                None => break idle.connection,
-                Some(reason) => self.evict(reason, idle.since),
+            self.metrics.upstream.of(UpstreamState::Idle).dec();
+            if self.backend.has_unread(&idle.connection) {
+                // A ticket, or its end: the runtime has to look at the socket first. Should this task be dropped meanwhile, the connection is
+                // closed and, by the notification, replaced.
+                self.changed.notify_one();
+                yield_now().await;
             }
-        };
-        self.metrics.upstream.of(UpstreamState::Idle).dec();
-        self.changed.notify_one();
-        Some(taken)
+            match self.unfit(&mut idle, Instant::now(), &mut nobody) {
+                None => {
+                    self.changed.notify_one();
+                    return Some(idle.connection);
+                }
+                Some(reason) => self.evict(idle, reason),
+            }
+        }
     }
 
     async fn wait(&self) -> (LeaseOutcome, Result<B::Connection>) {
@@ -168,7 +182,7 @@ impl<B: Backend> Stock<B> {
 
     /// How many opens should be under way: one for each who waits, and the stock's deficit unless refilling has just failed.
     fn wanted(&self, target: usize, refill: &Refill, now: Instant) -> usize {
-        let may_refill = refill.may_try(now) && self.rejected.borrow().may_try(now);
+        let may_refill = refill.may_try(now) && self.rejected.borrow().may_try(now) && !self.is_suspect(now);
         let deficit = if may_refill { target.saturating_sub(self.idle.borrow().len()) } else { 0 };
         let mut waiters = self.waiters.borrow_mut();
         // Nobody opens for clients that have given up.
@@ -180,42 +194,70 @@ impl<B: Backend> Stock<B> {
         self.opening.set(self.opening.get() - 1);
         self.metrics.upstream.of(UpstreamState::Connecting).dec();
         refill.note(outcome.is_ok(), Instant::now());
-        let mut outcome = outcome;
+        let outcome = match outcome {
+            Ok(mut connection) => match self.backend.poll_unfit(&mut connection, &mut Context::from_waker(Waker::noop())) {
+                // Opened with what was valid a moment ago; whoever waits gets the next.
+                Poll::Ready(reason @ (EvictReason::Reload | EvictReason::Dns)) => {
+                    self.metrics.evictions.of(reason).inc();
+                    return self.backend.discard(connection);
+                }
+                Poll::Ready(_) | Poll::Pending => Ok(connection),
+            },
+            failed @ Err(_) => failed,
+        };
+        match self.hand_over(outcome) {
+            None => {}
+            Some(Ok(connection)) => self.keep(connection),
+            Some(Err(error)) => tracing::debug!(%error, pause = ?refill.pause(), "cannot refill the stock"),
+        }
+    }
+
+    /// To the longest waiter who is still there; back if there is none.
+    fn hand_over(&self, mut outcome: Result<B::Connection>) -> Option<Result<B::Connection>> {
         loop {
             let waiter = self.waiters.borrow_mut().pop_front();
-            let Some(waiter) = waiter else { break };
+            let Some(waiter) = waiter else { return Some(outcome) };
             match waiter.send(outcome) {
-                Ok(()) => return,
-                // That client has gone; the next one is as good.
+                Ok(()) => return None,
                 Err(unclaimed) => outcome = unclaimed,
             }
-        }
-        match outcome {
-            Ok(connection) => self.keep(connection),
-            Err(error) => tracing::debug!(%error, pause = ?refill.pause(), "cannot refill the stock"),
         }
     }
 
     fn keep(&self, connection: B::Connection) {
+        let now = Instant::now();
+        if self.is_suspect(now) {
+            return self.backend.discard(connection);
+        }
         let age = self.limits.max_idle_age.mul_f64(1.0 - 0.2 * fastrand::f64());
-        let since = Instant::now();
-        self.idle.borrow_mut().push_back(Idle { connection, since, expires: since + age });
+        self.idle.borrow_mut().push_back(Idle { connection, since: now, expires: now + age });
         self.metrics.upstream.of(UpstreamState::Idle).inc();
+    }
+
+    fn is_suspect(&self, now: Instant) -> bool {
+        self.suspect_until.get().is_some_and(|until| now < until)
     }
 
     /// Ready when it has thrown something away, so that the tender replaces it.
     fn poll_evict(&self, cx: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
-        let mut evicted = Poll::Pending;
-        self.idle.borrow_mut().retain_mut(|idle| match self.unfit(idle, now, cx) {
-            None => true,
-            Some(reason) => {
-                self.evict(reason, idle.since);
-                evicted = Poll::Ready(());
-                false
+        let mut unfit = Vec::new();
+        let mut fit = VecDeque::new();
+        for mut idle in self.idle.take() {
+            match self.unfit(&mut idle, now, cx) {
+                None => fit.push_back(idle),
+                Some(reason) => unfit.push((idle, reason)),
             }
-        });
-        evicted
+        }
+        self.idle.replace(fit);
+        if unfit.is_empty() {
+            return Poll::Pending;
+        }
+        for (one, reason) in unfit {
+            self.metrics.upstream.of(UpstreamState::Idle).dec();
+            self.evict(one, reason);
+        }
+        Poll::Ready(())
     }
 
     fn unfit(&self, idle: &mut Idle<B::Connection>, now: Instant, cx: &mut Context<'_>) -> Option<EvictReason> {
@@ -228,20 +270,29 @@ impl<B: Backend> Stock<B> {
         }
     }
 
-    fn evict(&self, reason: EvictReason, since: Instant) {
-        let (now, mut rejected) = (Instant::now(), self.rejected.borrow_mut());
-        let lived = now.duration_since(since) >= YOUNG || reason != EvictReason::ServerClosed;
-        // Several that die together are one rejection.
-        if lived || rejected.may_try(now) {
-            rejected.note(lived, now);
-        }
+    /// Throws away one that has left the stock.
+    fn evict(&self, idle: Idle<B::Connection>, reason: EvictReason) {
+        let now = Instant::now();
         self.metrics.evictions.of(reason).inc();
-        self.metrics.upstream.of(UpstreamState::Idle).dec();
+        let lived = now.duration_since(idle.since) >= YOUNG || reason != EvictReason::ServerClosed;
+        {
+            let mut rejected = self.rejected.borrow_mut();
+            // Several that die together are one rejection.
+            if lived || rejected.may_try(now) {
+                rejected.note(lived, now);
+            }
+        }
+        self.backend.discard(idle.connection);
+        if reason == EvictReason::ServerClosed && !self.limits.suspect.is_zero() && !self.is_suspect(now) {
+            self.suspect_until.set(Some(now + self.limits.suspect));
+            self.evict_all(EvictReason::ServerClosed);
+        }
     }
 
     fn evict_all(&self, reason: EvictReason) {
         for idle in self.idle.take() {
-            self.evict(reason, idle.since);
+            self.metrics.upstream.of(UpstreamState::Idle).dec();
+            self.evict(idle, reason);
         }
     }
 
@@ -249,7 +300,7 @@ impl<B: Backend> Stock<B> {
     fn next_alarm(&self, refill: &Refill, now: Instant) -> Instant {
         let far = now + Duration::from_secs(3600);
         let expiry = self.idle.borrow().iter().map(|idle| idle.expires).min().unwrap_or(far);
-        let pauses = [refill.not_before, self.rejected.borrow().not_before];
+        let pauses = [refill.not_before, self.rejected.borrow().not_before, self.suspect_until.get()];
         pauses.into_iter().flatten().filter(|end| *end > now).fold(expiry, Instant::min)
     }
 }

@@ -1,7 +1,7 @@
 //! `AsyncRead` and `AsyncWrite` over a rustls connection, for many mostly idle connections and few large transfers.
 //!
 //! Two things differ from the usual adaptor. The socket is read into one large buffer that all connections of a worker thread share, so a big
-//! reply costs a few system calls instead of one per 4 KiB, and an idle connection owns no buffer. And what is written is handed to the
+//! reply costs a few system calls instead of one per 4 KiB, and an idle connection owns no buffer but rustls' own 4 KiB. And what is written is handed to the
 //! socket at once; only what the socket refuses stays behind, and then nothing more is taken until it is gone: one write's worth is the
 //! bound.
 //!
@@ -38,13 +38,15 @@ pub struct TlsStream {
     /// No more plaintext will come: close_notify or the socket's end was seen. Without close_notify it is an end all the same, as on a
     /// plaintext connection: both protocols frame their own messages, and PostgreSQL ends so in ordinary life (pgbouncer#1507).
     at_end: bool,
+    /// TLS has failed; reported when all that was received before is taken.
+    failed: Option<io::Error>,
 }
 
 impl TlsStream {
     /// Takes over after the handshake.
     #[must_use]
     pub fn new(socket: Socket, tls: Connection) -> Self {
-        Self { socket, tls, unfed: Vec::new(), at_end: false }
+        Self { socket, tls, unfed: Vec::new(), at_end: false, failed: None }
     }
 
     /// The socket beneath.
@@ -68,10 +70,19 @@ impl TlsStream {
                 self.at_end = true;
                 return Ok(ciphertext.len());
             }
-            let state = self.tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            self.at_end |= state.peer_has_closed();
-            if state.plaintext_bytes_to_read() > 0 {
-                self.take_plaintext(out)?;
+            match self.tls.process_new_packets() {
+                Ok(state) => {
+                    self.at_end |= state.peer_has_closed();
+                    if state.plaintext_bytes_to_read() > 0 {
+                        self.take_plaintext(out)?;
+                    }
+                }
+                Err(error) => {
+                    // What was whole before the failure has been received and is delivered first.
+                    self.take_plaintext(out)?;
+                    self.failed = Some(io::Error::new(io::ErrorKind::InvalidData, error));
+                    return Ok(ciphertext.len());
+                }
             }
         }
         Ok(ciphertext.len() - rest.len())
@@ -113,6 +124,10 @@ impl TlsStream {
             self.unfed = unfed.get(fed..).unwrap_or_default().to_vec();
         }
         while out.filled().len() == before && out.remaining() > 0 && !self.at_end {
+            if let Some(error) = self.failed.take() {
+                self.at_end = true;
+                return Poll::Ready(Err(error));
+            }
             let mut ciphertext = ReadBuf::new(scratch);
             ready!(Pin::new(&mut self.socket).poll_read(cx, &mut ciphertext))?;
             let ciphertext = ciphertext.filled();
@@ -122,6 +137,9 @@ impl TlsStream {
             }
             let fed = self.feed(ciphertext, out)?;
             self.unfed = ciphertext.get(fed..).unwrap_or_default().to_vec();
+            if self.failed.is_some() {
+                continue;
+            }
             if self.tls.wants_write() {
                 // A key update to answer. If the socket is full it goes out with the next write, which also reports a socket that is broken:
                 // a server that no longer takes anything may still have said why.
