@@ -192,6 +192,65 @@ async fn a_reset_by_the_server_is_a_reset_for_the_client() {
     front.wait("clients_closed_total", &[("reason", "upstream_error")], |closed| closed == 1.0).await;
 }
 
+/// A write can meet the server's reset before a read does, and must not turn it into an orderly end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_by_the_server_reaches_a_client_that_is_writing() {
+    let trust = Trust::new();
+    let server = tls_server(trust.server_config(), |mut stream| async move {
+        let mut some = [0; 1000];
+        if stream.read_exact(&mut some).await.is_ok() {
+            reset_on_close(stream.get_ref().0);
+        }
+    })
+    .await;
+    let front = tls_front(&trust, server, &[]).await;
+    for round in 0..30 {
+        let (mut read, mut write) = front.tcp().await.into_split();
+        let sending = tokio::spawn(async move {
+            loop {
+                if let Err(error) = write.write_all(&[1; 1000]).await {
+                    return error.kind();
+                }
+            }
+        });
+        let read = timeout(SOON, read.read(&mut [0; 5])).await.unwrap().map_err(|error| error.kind());
+        // The kernel tells of a reset once: to whichever of the two asks first.
+        let written = timeout(SOON, sending).await.unwrap().unwrap();
+        assert!(read == Err(ErrorKind::ConnectionReset) || written == ErrorKind::ConnectionReset, "round {round}: {read:?}, {written:?}");
+    }
+}
+
+/// What was whole before a bad record has been received; only then comes the failure.
+#[tokio::test]
+async fn bytes_before_a_tls_failure_are_delivered() {
+    let trust = Trust::new();
+    let server = tls_server(trust.server_config(), |mut stream| async move {
+        let mut word = [0; 5];
+        if stream.read_exact(&mut word).await.is_ok() {
+            // Two records in one segment: a good one, and one whose tag is wrong.
+            let (tcp, tls) = stream.get_mut();
+            std::io::Write::write_all(&mut tls.writer(), &[7; 10_000]).unwrap();
+            let mut wire = Vec::new();
+            tls.write_tls(&mut wire).unwrap();
+            wire.extend_from_slice(&[23, 3, 3, 0, 32]);
+            wire.extend_from_slice(&[0; 32]);
+            tcp.write_all(&wire).await.unwrap();
+            // Until the proxy has given up on it.
+            let _ = tcp.read(&mut [0; 512]).await;
+        }
+    })
+    .await;
+    let front = tls_front(&trust, server, &[]).await;
+    let mut client = front.tcp().await;
+    client.write_all(b"hello").await.unwrap();
+    let mut heard = vec![0; 10_000];
+    timeout(SOON, client.read_exact(&mut heard)).await.unwrap().unwrap();
+    assert!(heard.iter().all(|byte| *byte == 7));
+    let end = timeout(SOON, client.read(&mut [0])).await.unwrap();
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(front.errors("tls_other").await, 1.0);
+}
+
 /// A server out of memory, out of connections or shutting down says so and closes, whatever the client is sending meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn last_words_reach_a_client_that_is_still_sending() {

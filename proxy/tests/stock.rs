@@ -10,11 +10,13 @@
 mod support;
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use lab::{Authority, Gate, Hosts, Leaf, Proxy, Redis, Resp, Side, free_port, until};
+use lab::wait::until_some;
+use lab::{Authority, Gate, Hosts, Leaf, Postgres, Proxy, Redis, Resp, Side, free_port, until};
 use support::{Front, PROGRAM, SOON, Trust, arguments_for, front, redis_front, redis_url, text, tls_server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
@@ -363,4 +365,18 @@ async fn a_herd_of_clients_causes_a_queue_and_not_a_herd_of_handshakes() {
     assert_eq!(gate.open(), CLIENTS);
     assert_eq!(front.metric("errors_total", &[]).await, 0.0);
     assert_eq!(front.metric("clients_rejected_total", &[]).await, 0.0);
+}
+
+/// A crashed PostgreSQL waits for every connection that it still accepted and that says nothing.
+#[tokio::test]
+async fn a_postgresql_that_crashes_is_back_at_once() {
+    let authority = Authority::new().unwrap();
+    let postgres = Postgres::start(&authority).await.unwrap();
+    let url = format!("postgresql://localhost:{}", postgres.port());
+    let front = front(&url, &postgres.ca_file(), &["--pool-min-idle", "8"]).await;
+    front.wait_idle(8.0).await;
+    let victim = postgres.sql("select pid from pg_stat_activity where backend_type = 'background writer'").await.unwrap();
+    assert!(Command::new("kill").args(["-9", victim.trim()]).status().unwrap().success());
+    until_some("PostgreSQL to recover", Duration::from_secs(10), || async { postgres.sql("select 1").await.ok() }).await.unwrap();
+    front.wait_idle(8.0).await;
 }
