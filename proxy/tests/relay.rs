@@ -216,7 +216,11 @@ async fn a_reset_by_the_server_reaches_a_client_that_is_writing() {
         let read = timeout(SOON, read.read(&mut [0; 5])).await.unwrap().map_err(|error| error.kind());
         // The kernel tells of a reset once: to whichever of the two asks first.
         let written = timeout(SOON, sending).await.unwrap().unwrap();
-        assert!(read == Err(ErrorKind::ConnectionReset) || written == ErrorKind::ConnectionReset, "round {round}: {read:?}, {written:?}");
+        assert!(
+            read == Err(ErrorKind::ConnectionReset) || written == ErrorKind::ConnectionReset,
+            "round {round}: {read:?}, {written:?}\n{}",
+            front.proxy.stderr()
+        );
     }
 }
 
