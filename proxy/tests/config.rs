@@ -81,7 +81,7 @@ fn valid_files_are_read() {
 #[test]
 fn invalid_files_are_refused_with_these_words() {
     let paths = files("tests/config/invalid", "yaml");
-    assert_eq!(paths.len(), 37);
+    assert_eq!(paths.len(), 38);
     let mut wrong = String::new();
     for path in &paths {
         let got = refused(load(&[], Some(path), &Given::default()));

@@ -13,19 +13,18 @@ use super::types::{ClientAuth, ListenAddr, Listener, Password, Protocol};
 /// No two listeners may share a name or an address, nor one of them the admin's.
 pub(super) fn duplicates(drafts: &[Draft], admin: Option<SocketAddr>, admin_origin: &Origin, mistakes: &mut Mistakes) {
     for (index, draft) in drafts.iter().enumerate() {
-        let earlier = drafts.iter().take(index).filter(|other| other.is_whole);
+        let mut earlier = drafts.iter().take(index);
         let (site, listener) = (Some(&draft.site), &draft.listener);
-        if !draft.is_whole {
-            continue;
-        }
-        if let Some(other) = earlier.clone().find(|other| overlap(&other.listener.listen, &listener.listen)) {
+        let same_address = |other: &Draft| other.has_address && draft.has_address && overlap(&other.listener.listen, &listener.listen);
+        let same_name = |other: &Draft| other.has_name && draft.has_name && other.listener.name == listener.name;
+        if let Some(other) = earlier.clone().find(|other| same_address(other)) {
             let cure = match &draft.site {
                 Site::Argument(_) => "add ?listen=127.0.0.1:PORT to one of the URLs".to_owned(),
                 Site::File(_) => format!("give it its own {}", spell(site, Key::Listen, "127.0.0.1:PORT")),
             };
             let what = format!("{} is taken by {}; {cure}", listener.listen, whose(other));
             mistakes.setting(Key::Listen, &draft.listen_origin, site, what);
-        } else if let Some(other) = earlier.clone().find(|other| other.listener.name == listener.name) {
+        } else if let Some(other) = earlier.find(|other| same_name(other)) {
             let cure = match &draft.site {
                 Site::Argument(_) => "add ?name=NAME to one of the URLs".to_owned(),
                 Site::File(_) => format!("give it its own {}", spell(site, Key::Name, "NAME")),
@@ -34,6 +33,7 @@ pub(super) fn duplicates(drafts: &[Draft], admin: Option<SocketAddr>, admin_orig
             mistakes.setting(Key::Name, &draft.name_origin, site, what);
         }
         if let Some(admin) = admin
+            && draft.has_address
             && overlap(&ListenAddr::Tcp(admin), &listener.listen)
         {
             let what = format!("{admin} is taken by {}; choose another port, or off", whose(draft));
@@ -142,7 +142,7 @@ pub(super) fn addresses(
     probe: &dyn Fn(&ListenAddr) -> Result<(), String>,
     mistakes: &mut Mistakes,
 ) {
-    for draft in drafts.iter().filter(|draft| draft.is_whole) {
+    for draft in drafts.iter().filter(|draft| draft.has_address) {
         if let Err(why) = probe(&draft.listener.listen) {
             mistakes.setting(Key::Listen, &draft.listen_origin, Some(&draft.site), why);
         }

@@ -100,37 +100,28 @@ impl Loaded {
     }
 }
 
-/// A listener that was asked for: its URL taken apart, or the mistakes reported.
+/// A listener that was asked for: its URL taken apart, or the mistakes reported and a stand-in taken.
 struct Wanted {
     site: Site,
-    url: Option<Url>,
+    url: Url,
     query: Layer,
     own: Layer,
 }
 
 impl Wanted {
-    fn new(site: Site, url: Result<Url, String>, own: Layer, mistakes: &mut Mistakes) -> Self {
-        match url {
-            Ok(url) => Self { query: layers::from_query(&url.query, &site, mistakes), site, url: Some(url), own },
-            Err(why) => {
-                mistakes.site(&site, None, why);
-                Self { site, url: None, query: Layer::default(), own }
-            }
-        }
+    fn new(site: Site, url: Url, own: Layer, mistakes: &mut Mistakes) -> Self {
+        Self { query: layers::from_query(&url.query, &site, mistakes), site, url, own }
     }
 
     /// Gives a `tls://`, which has no default, an address that nobody will use.
     fn need_not_listen(&mut self) {
-        if let Some(url) = &self.url {
-            let address = ListenAddr::Tcp(([127, 0, 0, 1], url.port).into());
-            let found = Found { text: address.to_string(), value: Value::Listen(address), origin: Origin::Default };
-            self.own.fall_back(Key::Listen, found);
-        }
+        let address = ListenAddr::Tcp(([127, 0, 0, 1], self.url.port).into());
+        let found = Found { text: address.to_string(), value: Value::Listen(address), origin: Origin::Default };
+        self.own.fall_back(Key::Listen, found);
     }
 
     fn view<'a>(&'a self, flags: &'a Layer, env: &'a Layer, top: &'a Layer) -> View<'a> {
-        let protocol = self.url.as_ref().map(|url| url.protocol);
-        View { layers: [&self.query, flags, env, &self.own, top], protocol, site: Some(&self.site) }
+        View { layers: [&self.query, flags, env, &self.own, top], protocol: Some(self.url.protocol), site: Some(&self.site) }
     }
 }
 
@@ -160,8 +151,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
     let secrets = Secrets::assign(sources.env, &wanted, &views, &mut mistakes, &mut warnings);
     let mut drafts = Vec::new();
     for ((wanted, view), secrets) in wanted.iter().zip(&views).zip(&secrets) {
-        let Some(url) = &wanted.url else { continue };
-        let draft = build::listener(view, &wanted.site, url, secrets, &mut mistakes);
+        let draft = build::listener(view, &wanted.site, &wanted.url, secrets, &mut mistakes);
         cross::files(view, &draft, &mut mistakes);
         sections.push(Section::listener(&draft.listener, view));
         warnings.extend(cross::surprise(&draft.listener));
@@ -196,10 +186,22 @@ fn from_file(path: &Path, mistakes: &mut Mistakes) -> (Layer, Vec<Wanted>) {
     let raw = file::read(&text, mistakes);
     let wanted = raw.listeners.into_iter().map(|listener| {
         let site = listener.site();
-        let url = Url::parse(&listener.url).and_then(|url| match url.password {
-            Some(_) => Err("holds a password, and files are copied and committed; use password_file or password_env instead".to_owned()),
-            None => Ok(url),
-        });
+        let text = listener.url.as_deref().unwrap_or_default();
+        let url = match Url::parse(text) {
+            Ok(url) => {
+                if url.password.is_some() {
+                    let why = "holds a password, and files are copied and committed; use password_file or password_env instead";
+                    mistakes.site(&site, None, why);
+                }
+                url
+            }
+            Err(why) => {
+                if listener.url.is_some() {
+                    mistakes.site(&site, None, why);
+                }
+                Url::stand_in(text)
+            }
+        };
         Wanted::new(site, url, listener.own, mistakes)
     });
     (raw.top, wanted.collect())
@@ -218,7 +220,12 @@ fn from_urls(urls: &[String], mistakes: &mut Mistakes, warnings: &mut Vec<String
                  {PASSWORD_ENV}"
             ));
         }
-        Wanted::new(Site::Argument(label), url, Layer::default(), mistakes)
+        let site = Site::Argument(label);
+        let url = url.unwrap_or_else(|why| {
+            mistakes.site(&site, None, why);
+            Url::stand_in(text)
+        });
+        Wanted::new(site, url, Layer::default(), mistakes)
     });
     wanted.collect()
 }
