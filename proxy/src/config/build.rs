@@ -112,6 +112,8 @@ fn credentials(view: &View<'_>, url: &Url, secrets: &Secrets<'_>, mistakes: &mut
     }
     match (url.protocol, &url.user, password) {
         (_, None, None) => None,
+        // Given for all listeners, for the others of them: see `cross::useless`.
+        (Protocol::Tls, None, _) if !view.is_own(Key::PasswordFile) && !view.is_own(Key::PasswordEnv) && url.password.is_none() => None,
         (Protocol::Tls, ..) => {
             mistakes.site(site, None, "has a login, and tls:// passes bytes without logging in; remove user and password");
             None
@@ -215,8 +217,8 @@ fn upstream_tls(view: &View<'_>, mistakes: &mut Mistakes) -> UpstreamTls {
 
 fn direct_tls(view: &View<'_>, protocol: Protocol, mistakes: &mut Mistakes) -> bool {
     let wanted = view.switch(Key::DirectTls);
-    // As a default for all listeners of a file it is meant for those that can use it.
-    if wanted && protocol != Protocol::Postgres && view.is_meant(Key::DirectTls) {
+    // Given for all listeners it is meant for those that can use it: see `cross::useless`.
+    if wanted && protocol != Protocol::Postgres && view.is_own(Key::DirectTls) {
         view.mistake(mistakes, Key::DirectTls, "is for postgresql:// only, the others always start with TLS; remove it");
     }
     wanted && protocol == Protocol::Postgres

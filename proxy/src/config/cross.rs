@@ -9,6 +9,7 @@ use super::mistakes::{Mistakes, Origin, Site};
 use super::pem;
 use super::settings::Key;
 use super::types::{ClientAuth, ListenAddr, Listener, Password, Protocol};
+use super::value::Value;
 
 /// No two listeners may share a name or an address, nor one of them the admin's.
 pub(super) fn duplicates(drafts: &[Draft], admin: Option<SocketAddr>, admin_origin: &Origin, mistakes: &mut Mistakes) {
@@ -81,6 +82,21 @@ pub(super) fn given_to_all(view: &View<'_>, listeners: usize, mistakes: &mut Mis
         }
     }
     any
+}
+
+/// Settings that only some protocols have a use for. Given for all listeners they hold where they make sense, and somewhere they must.
+pub(super) fn useless(view: &View<'_>, drafts: &[Draft], mistakes: &mut Mistakes) {
+    let tls_only = "is for rediss:// and postgresql://, which log in; remove it";
+    for (key, protocols, what) in [
+        (Key::DirectTls, &[Protocol::Postgres][..], "is for postgresql:// only, the others always start with TLS; remove it"),
+        (Key::PasswordFile, &[Protocol::Redis, Protocol::Postgres], tls_only),
+        (Key::PasswordEnv, &[Protocol::Redis, Protocol::Postgres], tls_only),
+    ] {
+        let is_used = drafts.iter().any(|draft| protocols.contains(&draft.listener.protocol));
+        if view.is_given(key) && !is_used && !matches!(view.find(key).map(|found| found.value), Some(Value::Switch(false))) {
+            view.mistake(mistakes, key, what);
+        }
+    }
 }
 
 /// A combination that is allowed and will surprise.

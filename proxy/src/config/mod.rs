@@ -4,7 +4,7 @@
 //! (`layers`): the file by `yaml` and `file`, URLs by `url`. `build` looks through all layers at once and makes a [`Listener`] per URL;
 //! `cross` compares listeners with each other and with the machine. Nothing stops at the first mistake: [`load`] returns all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 mod build;
@@ -51,6 +51,9 @@ pub const PASSWORD_ENV: &str = "REDIS_TLS_PROXY_PASSWORD";
 /// The local password that clients must give.
 pub const CLIENT_PASSWORD_ENV: &str = "REDIS_TLS_PROXY_CLIENT_PASSWORD";
 
+/// The file, in place of `--config`.
+pub const CONFIG_ENV: &str = "REDIS_TLS_PROXY_CONFIG";
+
 /// What the configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -70,6 +73,8 @@ pub struct Sources<'a> {
     pub flags: BTreeMap<Key, String>,
     /// The environment.
     pub env: Env<'a>,
+    /// The names in it; those that begin like ours and are not are a warning.
+    pub variables: Vec<String>,
     /// To serve or to check.
     pub purpose: Purpose,
     /// Can this address be had? [`probe_bind`], except in tests that name fixed ports.
@@ -157,6 +162,12 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
         warnings.extend(cross::surprise(&draft.listener));
         drafts.push(draft);
     }
+    if !drafts.is_empty() {
+        cross::useless(&whole, &drafts, &mut mistakes);
+    }
+    // Two URLs of one server have one label.
+    let mut said = BTreeSet::new();
+    warnings.retain(|warning| said.insert(warning.clone()));
     if sources.purpose == Purpose::Serve {
         let given_to_all = cross::given_to_all(&whole, wanted.len(), &mut mistakes);
         let admin_origin = whole.find(Key::Admin).map_or(Origin::Default, |found| found.origin);
@@ -164,6 +175,14 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
             cross::duplicates(&drafts, process.admin, &admin_origin, &mut mistakes);
         }
         cross::addresses(&drafts, process.admin, &admin_origin, sources.probe, &mut mistakes);
+    }
+    for (name, what) in layers::unknown_variables(&sources.variables, &views) {
+        if mistakes.is_empty() {
+            warnings.push(format!("{name}: {what}"));
+        } else {
+            // Most likely the cause of another mistake: what it should have set is missing.
+            mistakes.elsewhere(name, what);
+        }
     }
     if mistakes.is_empty() {
         let config = Config { process, listeners: drafts.into_iter().map(|draft: Draft| draft.listener).collect() };

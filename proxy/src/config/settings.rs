@@ -59,6 +59,9 @@ impl Preset {
     }
 }
 
+/// How the names of all our environment variables begin.
+pub const ENV_PREFIX: &str = "REDIS_TLS_PROXY_";
+
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
@@ -88,7 +91,7 @@ impl Setting {
     /// The environment variable.
     #[must_use]
     pub fn env_key(&self) -> String {
-        format!("REDIS_TLS_PROXY_{}", self.file_key().to_uppercase())
+        format!("{ENV_PREFIX}{}", self.file_key().to_uppercase())
     }
 }
 
