@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::Wanted;
 use super::build::Draft;
 use super::layers::{View, spell};
 use super::mistakes::{Mistakes, Origin, Site};
@@ -85,14 +86,14 @@ pub(super) fn given_to_all(view: &View<'_>, listeners: usize, mistakes: &mut Mis
 }
 
 /// Settings that only some protocols have a use for. Given for all listeners they hold where they make sense, and somewhere they must.
-pub(super) fn useless(view: &View<'_>, drafts: &[Draft], mistakes: &mut Mistakes) {
+pub(super) fn useless(view: &View<'_>, wanted: &[Wanted], mistakes: &mut Mistakes) {
     let tls_only = "is for rediss:// and postgresql://, which log in; remove it";
     for (key, protocols, what) in [
         (Key::DirectTls, &[Protocol::Postgres][..], "is for postgresql:// only, the others always start with TLS; remove it"),
         (Key::PasswordFile, &[Protocol::Redis, Protocol::Postgres], tls_only),
         (Key::PasswordEnv, &[Protocol::Redis, Protocol::Postgres], tls_only),
     ] {
-        let is_used = drafts.iter().any(|draft| protocols.contains(&draft.listener.protocol));
+        let is_used = wanted.is_empty() || wanted.iter().any(|wanted| protocols.contains(&wanted.url.protocol));
         if view.is_given(key) && !is_used && !matches!(view.find(key).map(|found| found.value), Some(Value::Switch(false))) {
             view.mistake(mistakes, key, what);
         }

@@ -111,11 +111,15 @@ struct Wanted {
     url: Url,
     query: Layer,
     own: Layer,
+    /// The URL cannot be read and has options: what seems to be missing may be among them.
+    is_unclear: bool,
 }
 
 impl Wanted {
-    fn new(site: Site, url: Url, own: Layer, mistakes: &mut Mistakes) -> Self {
-        Self { query: layers::from_query(&url.query, &site, mistakes), site, url, own }
+    fn new(site: Site, text: &str, url: Url, own: Layer, mistakes: &mut Mistakes) -> Self {
+        // They are not guessed at: what looks like an option may be the half of a password.
+        let is_unclear = url.is_stand_in && text.contains('?');
+        Self { query: layers::from_query(&url.query, &site, mistakes), site, url, own, is_unclear }
     }
 
     /// Gives a `tls://`, which has no default, an address that nobody will use.
@@ -156,15 +160,16 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
     let secrets = Secrets::assign(sources.env, &wanted, &views, &mut mistakes, &mut warnings);
     let mut drafts = Vec::new();
     for ((wanted, view), secrets) in wanted.iter().zip(&views).zip(&secrets) {
+        if wanted.is_unclear {
+            continue;
+        }
         let draft = build::listener(view, &wanted.site, &wanted.url, secrets, &mut mistakes);
         cross::files(view, &draft, &mut mistakes);
         sections.push(Section::listener(&draft.listener, view));
         warnings.extend(cross::surprise(&draft.listener));
         drafts.push(draft);
     }
-    if !drafts.is_empty() {
-        cross::useless(&whole, &drafts, &mut mistakes);
-    }
+    cross::useless(&whole, &wanted, &mut mistakes);
     // Two URLs of one server have one label.
     let mut said = BTreeSet::new();
     warnings.retain(|warning| said.insert(warning.clone()));
@@ -206,22 +211,17 @@ fn from_file(path: &Path, mistakes: &mut Mistakes) -> (Layer, Vec<Wanted>) {
     let wanted = raw.listeners.into_iter().map(|listener| {
         let site = listener.site();
         let text = listener.url.as_deref().unwrap_or_default();
-        let url = match Url::parse(text) {
-            Ok(url) => {
-                if url.password.is_some() {
-                    let why = "holds a password, and files are copied and committed; use password_file or password_env instead";
-                    mistakes.site(&site, None, why);
-                }
-                url
+        let url = Url::parse(text).unwrap_or_else(|why| {
+            if listener.url.is_some() {
+                mistakes.site(&site, None, why);
             }
-            Err(why) => {
-                if listener.url.is_some() {
-                    mistakes.site(&site, None, why);
-                }
-                Url::stand_in(text)
-            }
-        };
-        Wanted::new(site, url, listener.own, mistakes)
+            Url::stand_in(text)
+        });
+        if url.password.is_some() {
+            let why = "holds a password, and files are copied and committed; use password_file or password_env instead";
+            mistakes.site(&site, None, why);
+        }
+        Wanted::new(site, text, url, listener.own, mistakes)
     });
     (raw.top, wanted.collect())
 }
@@ -244,7 +244,7 @@ fn from_urls(urls: &[String], mistakes: &mut Mistakes, warnings: &mut Vec<String
             mistakes.site(&site, None, why);
             Url::stand_in(text)
         });
-        Wanted::new(site, url, Layer::default(), mistakes)
+        Wanted::new(site, text, url, Layer::default(), mistakes)
     });
     wanted.collect()
 }

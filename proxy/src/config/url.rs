@@ -73,8 +73,14 @@ impl Url {
     /// For a text that cannot be parsed, so that the settings beside it can be looked at. Of an unknown protocol it takes the one that goes
     /// with every setting.
     pub(super) fn stand_in(text: &str) -> Self {
-        let protocol = match text.split("://").next().unwrap_or_default().to_ascii_lowercase().as_str() {
-            "rediss" | "redis" => Protocol::Redis,
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let protocol = match scheme.to_ascii_lowercase().as_str() {
+            "redis" => match Self::parse(&format!("rediss://{rest}")) {
+                // Only the scheme is wrong.
+                Ok(url) => return url,
+                Err(_) => Protocol::Redis,
+            },
+            "rediss" => Protocol::Redis,
             "tls" => Protocol::Tls,
             _ => Protocol::Postgres,
         };

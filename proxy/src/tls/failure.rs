@@ -68,7 +68,7 @@ fn bad_certificate(error: &CertificateError) -> (Kind, String) {
         E::Other(other) if other.to_string() == "CaUsedAsEndEntity" => (
             Kind::TlsIssuer,
             "the server shows a CA certificate as its own; issue a server certificate from a CA, or make the self-signed one with \
-             basicConstraints CA:FALSE"
+             basicConstraints CA:FALSE (openssl req -x509 … -addext basicConstraints=critical,CA:FALSE)"
                 .to_owned(),
         ),
         other => (Kind::TlsOther, format!("the certificate was refused: {other}")),
