@@ -13,9 +13,9 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches};
 use clap_complete::Shell;
 
-use crate::config::settings::{Key, SETTINGS, Scope, Setting};
+use crate::config::settings::{ENV_PREFIX, Key, SETTINGS, Scope, Setting};
 use crate::config::value::{Kind, Limits, Value};
-use crate::config::{self, Env, Loaded, Mistakes, Purpose, Sources};
+use crate::config::{self, CONFIG_ENV, Env, Loaded, Mistakes, Purpose, Sources};
 
 mod help;
 
@@ -99,6 +99,12 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: Env<'_>) -> Result<Comma
     let mut args: Vec<OsString> = args.collect();
     match args.get(1) {
         None => return Err(Exit::usage(help::command().render_help().to_string())),
+        // As with most programs that have commands; `help COMMAND` is `COMMAND --help`.
+        Some(first) if first == "help" => {
+            args.remove(1);
+            args.truncate(2);
+            args.push("--help".into());
+        }
         Some(first) if means_run(&first.to_string_lossy()) => args.insert(1, "run".into()),
         Some(_) => {}
     }
@@ -178,18 +184,30 @@ fn completions(matches: &ArgMatches) -> Result<Command, Exit> {
 
 fn load(matches: &ArgMatches, env: Env<'_>, purpose: Purpose) -> Result<Loaded, Exit> {
     let urls: Vec<String> = matches.get_many::<String>("url").into_iter().flatten().cloned().collect();
-    let from_env = || env("REDIS_TLS_PROXY_CONFIG").filter(|path| !path.is_empty());
+    let from_env = env(CONFIG_ENV).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let is_left_out = from_env.is_some() && !urls.is_empty();
     let file = match text(matches, "config") {
         Some(_) if !urls.is_empty() => {
             return Err(Exit::usage("--config: cannot stand beside URLs; put them into the file, or leave the file out\n"));
         }
         Some(path) => Some(PathBuf::from(path)),
-        None if urls.is_empty() => from_env().map(PathBuf::from),
+        None if urls.is_empty() => from_env,
         None => None,
     };
     let given = |setting: &Setting| text(matches, setting.name).map(|text| (setting.key, text.to_owned()));
     let flags: BTreeMap<Key, String> = SETTINGS.iter().filter_map(given).collect();
-    config::load(&Sources { urls, file, flags, env, purpose, probe: &config::probe_bind }).map_err(|mistakes| Exit::mistakes(&mistakes))
+    let variables = variables();
+    let sources = Sources { urls, file, flags, env, variables, purpose, probe: &config::probe_bind };
+    let mut loaded = config::load(&sources).map_err(|mistakes| Exit::mistakes(&mistakes))?;
+    if is_left_out {
+        loaded.warnings.push(format!("{CONFIG_ENV} is set, but its file is not read, because there are URLs; keep one of them"));
+    }
+    Ok(loaded)
+}
+
+/// The names of the variables that begin like ours: a lookup alone does not find those that are misspelt.
+fn variables() -> Vec<String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| name.starts_with(ENV_PREFIX)).collect()
 }
 
 fn text<'m>(matches: &'m ArgMatches, name: &str) -> Option<&'m str> {

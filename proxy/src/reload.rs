@@ -5,32 +5,39 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 
-type Fingerprint = [u8; SHA256_OUTPUT_LEN];
+/// The hash of what all files hold; `None`: one of them could not be read.
+type Content = Option<[u8; SHA256_OUTPUT_LEN]>;
 
 /// A value made from files.
 pub struct Reloaded<T> {
     current: ArcSwap<T>,
-    generation: AtomicU64,
     files: Vec<PathBuf>,
     make: Box<dyn Fn() -> Result<T, String> + Send + Sync>,
-    /// Of the last attempt, good or bad, so that one bad file is reported once and not at every look.
-    seen: Mutex<Fingerprint>,
+    /// Held during a look: a second one at the same time would find the same and report it again.
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    /// What the value in use was made of. A refusal leaves it alone: what failed may have failed for a moment only (no descriptor was free),
+    /// so every look tries again, and a content that comes back unchanged is no change.
+    in_use: Content,
+    /// Reported already, so that one bad file is reported once and not at every look.
+    refused: Option<Content>,
 }
 
 /// What a look at the files found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The same bytes as at the last look.
+    /// What is in use, or what was refused already.
     None,
     /// New bytes, now in use.
     Taken,
-    /// New bytes that cannot be used, and why; the old value stays.
+    /// New bytes that cannot be used, or none that can be read, and why; the old value stays.
     Refused(String),
 }
 
@@ -41,15 +48,8 @@ impl<T> Reloaded<T> {
     /// What `make` says.
     pub fn new(files: Vec<PathBuf>, make: impl Fn() -> Result<T, String> + Send + Sync + 'static) -> Result<Self, String> {
         // Read before `make` does: a change between the two is then seen as a change at the next look, not missed.
-        let seen = fingerprint(&files);
-        let first = make()?;
-        Ok(Self {
-            current: ArcSwap::from_pointee(first),
-            generation: AtomicU64::new(0),
-            files,
-            make: Box::new(make),
-            seen: Mutex::new(seen),
-        })
+        let seen = Seen { in_use: fingerprint(&files).ok(), refused: None };
+        Ok(Self { current: ArcSwap::from_pointee(make()?), files, make: Box::new(make), seen: Mutex::new(seen) })
     }
 
     /// The value in use.
@@ -57,54 +57,49 @@ impl<T> Reloaded<T> {
         self.current.load_full()
     }
 
-    /// Grows by one each time a new value is taken.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
     /// Looks at the files and takes a changed content.
     pub fn look(&self) -> Change {
         if self.files.is_empty() {
             return Change::None;
         }
-        let now = fingerprint(&self.files);
-        {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if *seen == now {
-                return Change::None;
-            }
-            *seen = now;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = fingerprint(&self.files);
+        let content = read.as_ref().ok().copied();
+        if content == seen.in_use {
+            seen.refused = None;
+            return Change::None;
         }
-        match (self.make)() {
+        match read.and_then(|_| (self.make)()) {
             Ok(value) => {
                 self.current.store(Arc::new(value));
-                self.generation.fetch_add(1, Ordering::Release);
+                *seen = Seen { in_use: content, refused: None };
                 Change::Taken
             }
-            Err(why) => Change::Refused(why),
+            Err(_) if seen.refused == Some(content) => Change::None,
+            Err(why) => {
+                seen.refused = Some(content);
+                Change::Refused(why)
+            }
         }
     }
 }
 
-/// A file that cannot be read counts as a content of its own: it is a change, and `make` will say what is wrong.
-fn fingerprint(files: &[PathBuf]) -> Fingerprint {
+fn fingerprint(files: &[PathBuf]) -> Result<[u8; SHA256_OUTPUT_LEN], String> {
     let mut hash = Context::new(&SHA256);
     for file in files {
-        match fs::read(file) {
-            Ok(bytes) => {
-                hash.update(&bytes.len().to_be_bytes());
-                hash.update(&bytes);
-            }
-            Err(error) => hash.update(error.to_string().as_bytes()),
-        }
+        let bytes = fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        hash.update(&bytes.len().to_be_bytes());
+        hash.update(&bytes);
     }
     let mut out = [0; SHA256_OUTPUT_LEN];
     out.copy_from_slice(hash.finish().as_ref());
-    out
+    Ok(out)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     fn number(path: PathBuf) -> Reloaded<u32> {
@@ -125,18 +120,57 @@ mod tests {
 
         fs::write(&path, "2").unwrap();
         assert_eq!(value.look(), Change::Taken);
-        assert_eq!((*value.current(), value.generation()), (2, 1));
+        assert_eq!(*value.current(), 2);
 
         fs::write(&path, "two").unwrap();
         assert_eq!(value.look(), Change::Refused("not a number".to_owned()));
         assert_eq!(value.look(), Change::None, "a bad file is reported once");
-        assert_eq!((*value.current(), value.generation()), (2, 1), "and changes nothing");
+        assert_eq!(*value.current(), 2, "and changes nothing");
 
         fs::remove_file(&path).unwrap();
         assert!(matches!(value.look(), Change::Refused(_)));
         fs::write(&path, "3").unwrap();
         assert_eq!(value.look(), Change::Taken);
         assert_eq!(*value.current(), 3);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_once_and_is_no_change_when_it_is_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n");
+        fs::write(&path, "1").unwrap();
+        let value = number(path.clone());
+        for _ in 0..2 {
+            fs::remove_file(&path).unwrap();
+            assert!(matches!(value.look(), Change::Refused(why) if why.contains("cannot read")));
+            assert_eq!(value.look(), Change::None);
+            fs::write(&path, "1").unwrap();
+            assert_eq!(value.look(), Change::None, "the content in use is back");
+        }
+    }
+
+    #[test]
+    fn a_failure_of_the_moment_does_not_condemn_the_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n");
+        fs::write(&path, "1").unwrap();
+        let fails = Arc::new(AtomicBool::new(false));
+        let (file, failing) = (path.clone(), Arc::clone(&fails));
+        let make = move || {
+            if failing.load(Ordering::Relaxed) {
+                Err("too many open files".to_owned())
+            } else {
+                fs::read_to_string(&file).map_err(|e| e.to_string())
+            }
+        };
+        let value = Reloaded::new(vec![path.clone()], make).unwrap();
+        fs::write(&path, "2").unwrap();
+        fails.store(true, Ordering::Relaxed);
+        assert!(matches!(value.look(), Change::Refused(_)));
+        assert_eq!(value.look(), Change::None);
+        fails.store(false, Ordering::Relaxed);
+        assert_eq!(value.look(), Change::Taken);
+        assert_eq!(*value.current(), "2");
     }
 
     #[test]

@@ -196,8 +196,10 @@ async fn a_frozen_server_and_a_plaintext_port() {
     assert_says(&run.failed_at("tls"), "no answer within 1s", "the port is open but nobody speaks");
 
     let plain = SocketAddr::from(([127, 0, 0, 1], redis.plain_port().unwrap()));
-    let run = Run::json(&rediss(plain, &redis, ""), None).await;
-    assert_says(&run.failed_at("tls"), "in plaintext", "tls-port");
+    let run = Run::json(&rediss(plain, &redis, "").replace("connect_timeout=1s", "connect_timeout=30s"), None).await;
+    let tls = run.failed_at("tls");
+    assert_says(&tls, "in plaintext", "tls-port");
+    assert!(tls["milliseconds"].as_f64().unwrap() < 10_000.0, "{tls}");
 }
 
 #[tokio::test]
@@ -287,9 +289,12 @@ async fn postgresql_good_and_bad() {
     assert_round_trip(&run.step("round_trip"));
     let text = Run::new(&[&good], Some(PASSWORD)).await;
     assert!(text.stdout.contains("in use of max_connections 30") && text.stdout.ends_with("All is well.\n"), "{}", text.stdout);
+    assert!(!postgres.log().contains("could not receive data"), "every connection ends properly: {}", postgres.log());
 
     let run = Run::json(&good, Some("wrong-pa55word")).await;
-    assert_says(&run.failed_at("login"), "28P01", "check");
+    let login = run.failed_at("login");
+    assert_says(&login, "28P01", "check");
+    assert!(login["milliseconds"].as_f64().unwrap() < 900.0, "nobody is waited for: {login}");
 
     let run = Run::json(&postgresql(&postgres, "app@", "/nowhere"), Some(PASSWORD)).await;
     assert_says(&run.failed_at("login"), "no such database", "correct the database");
@@ -306,6 +311,15 @@ async fn postgresql_good_and_bad() {
     postgres.set_certificate(&authority.issue(&Leaf::server().wrong_name()).unwrap()).await.unwrap();
     let run = Run::json(&good, Some(PASSWORD)).await;
     assert_says(&run.failed_at("tls"), "elsewhere.test", "server_name");
+}
+
+#[tokio::test]
+async fn postgresql_looked_for_at_another_tls_server() {
+    let authority = Authority::new().unwrap();
+    let redis = Redis::start(&authority).await.unwrap();
+    let url = rediss(redis.address(), &redis, "").replace("rediss://", "postgresql://");
+    let step = Run::json(&url, None).await.failed_at("tls");
+    assert_says(&step, "", "is this PostgreSQL?");
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ fn load(urls: &[&str], file: Option<&Path>, given: &Given<'_>) -> Result<Loaded,
         file: file.map(Path::to_path_buf),
         flags: given.flags.iter().map(|(key, text)| (*key, (*text).to_owned())).collect(),
         env: &env(given.env),
+        variables: given.env.iter().map(|(name, _)| (*name).to_owned()).collect(),
         purpose: if given.check { Purpose::Check } else { Purpose::Serve },
         probe: &|_| Ok(()),
     })
@@ -81,7 +82,7 @@ fn valid_files_are_read() {
 #[test]
 fn invalid_files_are_refused_with_these_words() {
     let paths = files("tests/config/invalid", "yaml");
-    assert_eq!(paths.len(), 37);
+    assert_eq!(paths.len(), 38);
     let mut wrong = String::new();
     for path in &paths {
         let got = refused(load(&[], Some(path), &Given::default()));
@@ -280,12 +281,91 @@ fn a_client_password_that_nobody_asks_for_is_a_warning() {
 }
 
 #[test]
+fn a_variable_that_nobody_reads_is_a_warning() {
+    let warnings = |env: &[(&str, &str)]| load(&["rediss://h"], None, &Given { env, ..Given::default() }).unwrap().warnings;
+    let got = warnings(&[
+        ("REDIS_TLS_PROXY_MAX_CLIENT", "s3cret"),
+        ("REDIS_TLS_PROXY_PASWORD", "s3cret"),
+        ("REDIS_TLS_PROXY_BOGUS", "1"),
+        ("REDIS_TLS_PROXY_MAX_CLIENTS", "5"),
+        ("PATH", "/bin"),
+    ]);
+    assert_eq!(
+        got,
+        [
+            "REDIS_TLS_PROXY_MAX_CLIENT: is not a setting; did you mean REDIS_TLS_PROXY_MAX_CLIENTS?",
+            "REDIS_TLS_PROXY_PASWORD: is not a setting; did you mean REDIS_TLS_PROXY_PASSWORD?",
+            "REDIS_TLS_PROXY_BOGUS: is not a setting; `redis-tls-proxy run --help` lists the settings",
+        ]
+    );
+    let env = [("REDIS_TLS_PROXY_PASWORD", "s3cret")];
+    let got = refused(load(&["rediss://u@h"], None, &Given { env: &env, ..Given::default() }));
+    assert!(got.contains("user but no password") && got.contains("did you mean REDIS_TLS_PROXY_PASSWORD?"), "{got}");
+    // Kubernetes, for Services that are named like the program.
+    for name in [
+        "SERVICE_HOST",
+        "SERVICE_PORT",
+        "SERVICE_PORT_REDIS",
+        "PORT",
+        "PORT_6379_TCP",
+        "PORT_6379_TCP_ADDR",
+        "ADMIN_SERVICE_HOST",
+        "ADMIN_PORT_9090_TCP_PROTO",
+    ] {
+        assert_eq!(warnings(&[(&format!("REDIS_TLS_PROXY_{name}"), "x")]), [""; 0], "{name}");
+    }
+    let env = [("REDIS_TLS_PROXY_MINE", "x")];
+    let loaded = load(&["rediss://h?password_env=REDIS_TLS_PROXY_MINE"], None, &Given { env: &env, ..Given::default() }).unwrap();
+    assert_eq!(loaded.warnings, [""; 0], "named by password_env");
+}
+
+#[test]
+fn what_is_given_for_all_holds_where_it_makes_sense() {
+    let urls = ["rediss://h", "postgresql://u@h", "tls://h:1?listen=127.0.0.1:1"];
+    let flags = [(Key::DirectTls, "on"), (Key::PasswordFile, "tests/config/files/password")];
+    let loaded = load(&urls, None, &Given { flags: &flags, ..Given::default() }).unwrap();
+    let shown: Vec<_> = loaded.config.listeners.iter().map(|l| (l.upstream.direct_tls, l.upstream.credentials.is_some())).collect();
+    assert_eq!(shown, [(false, true), (true, true), (false, false)]);
+    let env = [("REDIS_TLS_PROXY_DIRECT_TLS", "on")];
+    assert!(load(&urls[1..2], None, &Given { env: &[], flags: &flags, check: false }).is_ok());
+    assert!(load(&[urls[0], "postgresql://h"], None, &Given { env: &env, ..Given::default() }).is_ok());
+
+    let got = refused(load(&urls[2..], None, &Given { flags: &flags, ..Given::default() }));
+    assert_eq!(
+        got,
+        "--direct-tls: is for postgresql:// only, the others always start with TLS; remove it\n\
+         --password-file: is for rediss:// and postgresql://, which log in; remove it\n"
+    );
+    let got = refused(load_urls(&["rediss://h?direct_tls=on", "postgresql://h"]));
+    assert!(got.contains("rediss://h:6379: direct_tls: is for postgresql:// only"), "{got}");
+}
+
+#[test]
+fn a_warning_is_told_once() {
+    let loaded = load_urls(&["rediss://:p@h", "rediss://:p@h?listen=127.0.0.1:1"]).unwrap();
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+}
+
+#[test]
+fn only_regular_files_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let got = refused(load(&[], Some(&fifo), &Given::default()));
+    assert!(got.ends_with("it is a pipe or a device; give the path of a regular file\n"), "{got}");
+    let got = refused(load(&[], Some(Path::new("-")), &Given::default()));
+    assert_eq!(got, "--config: cannot read standard input; give the path of a regular file\n");
+}
+
+#[test]
 fn addresses_in_use_are_told_with_the_other_mistakes() {
     let result = config::load(&Sources {
         urls: vec!["rediss://h?max_clients=0".to_owned()],
         file: None,
         flags: BTreeMap::new(),
         env: &|_| None,
+        variables: Vec::new(),
         purpose: Purpose::Serve,
         probe: &|address| Err(format!("{address} is in use; stop it")),
     });

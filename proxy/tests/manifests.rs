@@ -47,6 +47,7 @@ fn its_configuration_is_valid() {
         file: Some(file),
         flags: BTreeMap::new(),
         env: &|_| None,
+        variables: Vec::new(),
         purpose: Purpose::Serve,
         probe: &|_| Ok(()),
     })

@@ -116,8 +116,10 @@ async fn a_broken_file_changes_nothing() {
     reloads(&front, "failed", failures + 1.0).await;
     load.more().await;
     assert!(front.proxy.stderr().contains("the previous content stays in use"), "{}", front.proxy.stderr());
-    // What comes back is what is in use already; it counts as a change because the last look saw another.
+    // What comes back is what is in use already: nothing is taken and nobody is evicted. The next change shows that it was looked at.
     fs::write(&ca, &good).unwrap();
+    load.more().await;
+    fs::write(&ca, good + "\n").unwrap();
     reloads(&front, "ok", 1.0).await;
     load.more().await;
     load.finish().await;

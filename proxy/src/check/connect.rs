@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +27,8 @@ use crate::upstream::{Upstream, tune};
 const RENEW_DAYS: i64 = 21;
 /// Tickets follow the handshake at once; a server that has sent none by then sends none.
 const TICKETS: Duration = Duration::from_millis(300);
+/// A server that is silent for so long is asked whether it speaks plaintext.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a plaintext server may take to say so.
 const PLAINTEXT: Duration = Duration::from_secs(1);
 /// A certificate may have hundreds of names.
@@ -47,13 +49,19 @@ pub(super) async fn take_steps(listener: &Listener, upstream: &Upstream, steps: 
     } else {
         "the port is open but nobody speaks: is the server stopped or overloaded?"
     };
-    // Bounds itself as well: after a silence there is one more question to ask.
+    // Bounds itself as well: in a silence there is one more question to ask.
     steps.limit = limit.saturating_add(PLAINTEXT * 2);
     let first = steps.take(Name::Tls, hint, first_handshake(listener, upstream, tcp, address, (limit, hint))).await;
     steps.limit = limit;
     // Closed before the second, for a server that has one place left.
-    drop(first?);
+    close(first?).await;
     steps.take(Name::Resumption, hint, resumption(listener, upstream, address)).await
+}
+
+/// Ends a connection as TLS has it, with close_notify; PostgreSQL logs every other end as a connection reset by its peer.
+pub(super) async fn close(mut stream: Stream) {
+    // Nothing that could fail or stall here says anything about the server.
+    let _ = timeout(PLAINTEXT, stream.shutdown()).await;
 }
 
 async fn dns(host: &str, upstream: &Upstream) -> Outcome<Vec<SocketAddr>> {
@@ -135,15 +143,26 @@ async fn first_handshake(
     (limit, hint): (Duration, &str),
 ) -> Outcome<Stream> {
     let started = Instant::now();
-    let Ok(done) = timeout(limit, upstream.handshake(tcp)).await else {
+    let mut handshake = pin!(upstream.handshake(tcp));
+    let mut done = timeout(limit.min(PATIENCE), &mut handshake).await;
+    if done.is_err() {
         // A plaintext Redis takes a ClientHello for the beginning of a long line and waits for the rest, for ever.
         if listener.protocol == Protocol::Redis && timeout(PLAINTEXT, answers_in_plaintext(address)).await.is_ok_and(|answers| answers) {
             let why = "the server answers in plaintext, this is not its TLS port; use the port that speaks TLS (`tls-port` in redis.conf)";
             return Err(Error::upstream(Kind::TlsPlaintext, why).into());
         }
-        return Err(silence(limit, hint).into());
+        done = timeout(limit.saturating_sub(started.elapsed()), &mut handshake).await;
+    }
+    let mut stream = match done {
+        Ok(Ok(stream)) => stream,
+        // PostgreSQL answers every SSLRequest.
+        Ok(Err(error)) if listener.protocol == Protocol::Postgres && error.kind == Kind::Io => {
+            let why = format!("{}; is this PostgreSQL? Check the port: other TLS servers hang up on its first message", error.why);
+            return Err(Error { why, ..error }.into());
+        }
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => return Err(silence(limit, hint).into()),
     };
-    let mut stream = done?;
     let took = started.elapsed();
     wait_for_tickets(&mut stream).await?;
     let finding = match connection(&stream) {

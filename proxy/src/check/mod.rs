@@ -78,11 +78,13 @@ fn upstream(listener: &Listener) -> std::result::Result<Upstream, String> {
 
 async fn take_steps(listener: &Listener, upstream: &Upstream, steps: &mut Steps) -> Option<()> {
     let mut stream = connect::take_steps(listener, upstream, steps).await?;
-    match listener.protocol {
+    let done = match listener.protocol {
         Protocol::Redis => Box::pin(redis::take_steps(listener, upstream, &mut stream, steps)).await,
         Protocol::Postgres => Box::pin(postgres::take_steps(upstream, &mut stream, steps)).await,
         Protocol::Tls => Some(()),
-    }
+    };
+    connect::close(stream).await;
+    done
 }
 
 /// A finding and what the next step needs of it; a failure is a finding too.

@@ -53,8 +53,11 @@ async fn begin(upstream: &Upstream, stream: &mut Stream) -> Outcome<bool> {
         allow_trust: config.tls.client_cert.is_some(),
         keys: &upstream.scram_keys,
     };
-    // What the login says to the client is of no use here; the far end only has to be there.
-    let (mut client, _far) = duplex(CLIENT_BYTES);
+    // What the login says to the client is of no use here. The far end has to be there, and has said all it ever will: after a refusal the
+    // login waits for that.
+    let (mut client, mut far) = duplex(CLIENT_BYTES);
+    // Nothing in memory refuses to be closed.
+    let _ = far.shutdown().await;
     match Box::pin(log_in(&mut client, stream, &startup()?, account)).await? {
         Login::Ready => {}
         Login::Refused(code) => return Err(refused(code)),

@@ -18,22 +18,28 @@ pub(super) struct Draft {
     pub(super) site: Site,
     pub(super) listen_origin: Origin,
     pub(super) name_origin: Origin,
-    /// Its address and name are as the user gave them, not stand-ins for something wrong.
-    pub(super) is_whole: bool,
+    /// Its address is as the user meant it, not a stand-in for something wrong.
+    pub(super) has_address: bool,
+    /// So is its name.
+    pub(super) has_name: bool,
 }
 
 /// Builds one listener; what is wrong goes to `mistakes` and is replaced by something harmless, so that the rest is looked at too.
 pub(super) fn listener(view: &View<'_>, site: &Site, url: &Url, secrets: &Secrets<'_>, mistakes: &mut Mistakes) -> Draft {
     let protocol = url.protocol;
     let (listen, listen_origin, has_address) = match listen(view, url, mistakes) {
-        Ok((address, origin)) => (address, origin, true),
+        // A default depends on the URL.
+        Ok((address, origin)) => {
+            let is_meant = !url.is_stand_in || origin != Origin::Default;
+            (address, origin, is_meant)
+        }
         Err(stand_in) => (stand_in, Origin::Default, false),
     };
     let name = view.find(Key::Name);
     let name_origin = name.as_ref().map_or(Origin::Default, |name| name.origin.clone());
     let credentials = credentials(view, url, secrets, mistakes);
     let listen_tls = listen_tls(view, mistakes);
-    let client_auth = client_auth(view, protocol, credentials.is_some(), secrets.client.clone(), mistakes);
+    let client_auth = client_auth(view, url, credentials.is_some(), secrets.client.clone(), mistakes);
     must_be_guarded(view, &listen, &client_auth, listen_tls.as_ref(), mistakes);
     let listener = Listener {
         name: view.text(Key::Name).unwrap_or_else(|| default_name(protocol, &listen)),
@@ -56,15 +62,15 @@ pub(super) fn listener(view: &View<'_>, site: &Site, url: &Url, secrets: &Secret
             direct_tls: direct_tls(view, protocol, mistakes),
         },
     };
-    let is_whole = has_address && !view.is_broken(Key::Name);
-    Draft { listener, site: site.clone(), listen_origin, name_origin, is_whole }
+    let has_name = !view.is_broken(Key::Name) && (has_address || view.is_given(Key::Name));
+    Draft { listener, site: site.clone(), listen_origin, name_origin, has_address, has_name }
 }
 
 /// The address and where it was given; without one, the mistake is reported and any address stands in.
 fn listen(view: &View<'_>, url: &Url, mistakes: &mut Mistakes) -> Result<(ListenAddr, Origin), ListenAddr> {
     match view.find(Key::Listen).map(|found| (found.value, found.origin)) {
         Some((Value::Listen(address), origin)) if !view.is_broken(Key::Listen) => return Ok((address, origin)),
-        None if !view.is_broken(Key::Listen) => {
+        None if !view.is_broken(Key::Listen) && !url.is_stand_in => {
             let like = view.spell(Key::Listen, &format!("127.0.0.1:{}", url.port));
             view.mistake(mistakes, Key::Listen, format!("is missing, and tls:// has no default; say {like}"));
         }
@@ -106,6 +112,8 @@ fn credentials(view: &View<'_>, url: &Url, secrets: &Secrets<'_>, mistakes: &mut
     }
     match (url.protocol, &url.user, password) {
         (_, None, None) => None,
+        // Given for all listeners, for the others of them: see `cross::useless`.
+        (Protocol::Tls, None, _) if !view.is_own(Key::PasswordFile) && !view.is_own(Key::PasswordEnv) && url.password.is_none() => None,
         (Protocol::Tls, ..) => {
             mistakes.site(site, None, "has a login, and tls:// passes bytes without logging in; remove user and password");
             None
@@ -120,7 +128,7 @@ fn credentials(view: &View<'_>, url: &Url, secrets: &Secrets<'_>, mistakes: &mut
             );
             None
         }
-        (Protocol::Postgres, None, Some(_)) => {
+        (Protocol::Postgres, None, Some(_)) if !url.is_stand_in => {
             mistakes.site(site, None, "has no user, and PostgreSQL needs one with the password; say postgresql://USER@HOST");
             None
         }
@@ -128,15 +136,15 @@ fn credentials(view: &View<'_>, url: &Url, secrets: &Secrets<'_>, mistakes: &mut
     }
 }
 
-fn client_auth(view: &View<'_>, protocol: Protocol, logs_in: bool, from_env: Option<SecretString>, mistakes: &mut Mistakes) -> ClientAuth {
+fn client_auth(view: &View<'_>, url: &Url, logs_in: bool, from_env: Option<SecretString>, mistakes: &mut Mistakes) -> ClientAuth {
     let file = view.path(Key::ClientPasswordFile);
     let mut wrong = |what: String| view.mistake(mistakes, Key::ClientAuth, what);
     match view.word(Key::ClientAuth) {
         "password" => {
-            if protocol == Protocol::Tls {
+            if url.protocol == Protocol::Tls {
                 wrong("cannot be password for tls://, whose protocol the proxy does not know; use listen_client_ca".to_owned());
             }
-            if protocol == Protocol::Postgres && !logs_in {
+            if url.protocol == Protocol::Postgres && !logs_in && !url.is_stand_in {
                 wrong("is password, so the proxy has to log in itself; put a user before the host and give its password".to_owned());
             }
             match (file, from_env) {
@@ -152,7 +160,7 @@ fn client_auth(view: &View<'_>, protocol: Protocol, logs_in: bool, from_env: Opt
             }
         }
         "upstream" => {
-            if protocol == Protocol::Tls {
+            if url.protocol == Protocol::Tls {
                 wrong("cannot be upstream for tls://, whose protocol the proxy does not know; use listen_client_ca".to_owned());
             } else if logs_in {
                 wrong(
@@ -209,8 +217,8 @@ fn upstream_tls(view: &View<'_>, mistakes: &mut Mistakes) -> UpstreamTls {
 
 fn direct_tls(view: &View<'_>, protocol: Protocol, mistakes: &mut Mistakes) -> bool {
     let wanted = view.switch(Key::DirectTls);
-    // As a default for all listeners of a file it is meant for those that can use it.
-    if wanted && protocol != Protocol::Postgres && view.is_meant(Key::DirectTls) {
+    // Given for all listeners it is meant for those that can use it: see `cross::useless`.
+    if wanted && protocol != Protocol::Postgres && view.is_own(Key::DirectTls) {
         view.mistake(mistakes, Key::DirectTls, "is for postgresql:// only, the others always start with TLS; remove it");
     }
     wanted && protocol == Protocol::Postgres

@@ -3,29 +3,30 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::Wanted;
 use super::build::Draft;
 use super::layers::{View, spell};
 use super::mistakes::{Mistakes, Origin, Site};
 use super::pem;
 use super::settings::Key;
 use super::types::{ClientAuth, ListenAddr, Listener, Password, Protocol};
+use super::value::Value;
 
 /// No two listeners may share a name or an address, nor one of them the admin's.
 pub(super) fn duplicates(drafts: &[Draft], admin: Option<SocketAddr>, admin_origin: &Origin, mistakes: &mut Mistakes) {
     for (index, draft) in drafts.iter().enumerate() {
-        let earlier = drafts.iter().take(index).filter(|other| other.is_whole);
+        let mut earlier = drafts.iter().take(index);
         let (site, listener) = (Some(&draft.site), &draft.listener);
-        if !draft.is_whole {
-            continue;
-        }
-        if let Some(other) = earlier.clone().find(|other| overlap(&other.listener.listen, &listener.listen)) {
+        let same_address = |other: &Draft| other.has_address && draft.has_address && overlap(&other.listener.listen, &listener.listen);
+        let same_name = |other: &Draft| other.has_name && draft.has_name && other.listener.name == listener.name;
+        if let Some(other) = earlier.clone().find(|other| same_address(other)) {
             let cure = match &draft.site {
                 Site::Argument(_) => "add ?listen=127.0.0.1:PORT to one of the URLs".to_owned(),
                 Site::File(_) => format!("give it its own {}", spell(site, Key::Listen, "127.0.0.1:PORT")),
             };
             let what = format!("{} is taken by {}; {cure}", listener.listen, whose(other));
             mistakes.setting(Key::Listen, &draft.listen_origin, site, what);
-        } else if let Some(other) = earlier.clone().find(|other| other.listener.name == listener.name) {
+        } else if let Some(other) = earlier.find(|other| same_name(other)) {
             let cure = match &draft.site {
                 Site::Argument(_) => "add ?name=NAME to one of the URLs".to_owned(),
                 Site::File(_) => format!("give it its own {}", spell(site, Key::Name, "NAME")),
@@ -34,6 +35,7 @@ pub(super) fn duplicates(drafts: &[Draft], admin: Option<SocketAddr>, admin_orig
             mistakes.setting(Key::Name, &draft.name_origin, site, what);
         }
         if let Some(admin) = admin
+            && draft.has_address
             && overlap(&ListenAddr::Tcp(admin), &listener.listen)
         {
             let what = format!("{admin} is taken by {}; choose another port, or off", whose(draft));
@@ -81,6 +83,21 @@ pub(super) fn given_to_all(view: &View<'_>, listeners: usize, mistakes: &mut Mis
         }
     }
     any
+}
+
+/// Settings that only some protocols have a use for. Given for all listeners they hold where they make sense, and somewhere they must.
+pub(super) fn useless(view: &View<'_>, wanted: &[Wanted], mistakes: &mut Mistakes) {
+    let tls_only = "is for rediss:// and postgresql://, which log in; remove it";
+    for (key, protocols, what) in [
+        (Key::DirectTls, &[Protocol::Postgres][..], "is for postgresql:// only, the others always start with TLS; remove it"),
+        (Key::PasswordFile, &[Protocol::Redis, Protocol::Postgres], tls_only),
+        (Key::PasswordEnv, &[Protocol::Redis, Protocol::Postgres], tls_only),
+    ] {
+        let is_used = wanted.is_empty() || wanted.iter().any(|wanted| protocols.contains(&wanted.url.protocol));
+        if view.is_given(key) && !is_used && !matches!(view.find(key).map(|found| found.value), Some(Value::Switch(false))) {
+            view.mistake(mistakes, key, what);
+        }
+    }
 }
 
 /// A combination that is allowed and will surprise.
@@ -142,7 +159,7 @@ pub(super) fn addresses(
     probe: &dyn Fn(&ListenAddr) -> Result<(), String>,
     mistakes: &mut Mistakes,
 ) {
-    for draft in drafts.iter().filter(|draft| draft.is_whole) {
+    for draft in drafts.iter().filter(|draft| draft.has_address) {
         if let Err(why) = probe(&draft.listener.listen) {
             mistakes.setting(Key::Listen, &draft.listen_origin, Some(&draft.site), why);
         }

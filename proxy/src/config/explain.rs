@@ -6,7 +6,7 @@ use comfy_table::presets::NOTHING;
 use super::layers::View;
 use super::mistakes::{Origin, Site};
 use super::settings::{Key, SETTINGS, Scope};
-use super::types::{ClientAuth, Config, Credentials, Listener, PoolMode};
+use super::types::{ClientAuth, Config, Credentials, Listener, PoolMode, Protocol};
 
 /// The effective settings of one listener, or of the process.
 #[derive(Clone, Debug)]
@@ -52,7 +52,13 @@ impl Section {
             None => upstream(listener),
             credentials => upstream(listener).replacen("://", &format!("://{}@", login(credentials.as_ref())), 1),
         };
-        let explain = "The server. Its certificate is always verified: chain, name and dates.";
+        let explain = match listener.protocol {
+            Protocol::Postgres => {
+                "The server. Its certificate is always verified: chain, name and dates. A database that the client names itself wins over the \
+                 one here, unless it is merely the client's user name, which libpq fills in."
+            }
+            Protocol::Redis | Protocol::Tls => "The server. Its certificate is always verified: chain, name and dates.",
+        };
         section.rows.insert(0, Row { key: "url".to_owned(), value, origin, explain });
         section
     }

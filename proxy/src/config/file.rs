@@ -20,7 +20,8 @@ pub(super) struct RawFile {
 pub(super) struct RawListener {
     /// The line of its URL.
     pub(super) line: usize,
-    pub(super) url: String,
+    /// `None`: missing, which was reported.
+    pub(super) url: Option<String>,
     pub(super) own: Layer,
 }
 
@@ -85,12 +86,18 @@ fn listener(item: Node, mistakes: &mut Mistakes) -> Option<RawListener> {
             setting(&mut own, entry, Some(item.line), mistakes);
         }
     }
-    match url {
-        Some((line, Yaml::Text(url))) => return Some(RawListener { line, url, own }),
-        Some((line, _)) => mistakes.line(line, "url", "is not a text; give one such as rediss://HOST"),
-        None => mistakes.line(item.line, "url", "is missing; give one such as rediss://HOST"),
-    }
-    None
+    let (line, url) = match url {
+        Some((line, Yaml::Text(url))) => (line, Some(url)),
+        Some((line, _)) => {
+            mistakes.line(line, "url", "is not a text; give one such as rediss://HOST");
+            (line, None)
+        }
+        None => {
+            mistakes.line(item.line, "url", "is missing; give one such as rediss://HOST");
+            (item.line, None)
+        }
+    };
+    Some(RawListener { line, url, own })
 }
 
 /// Drops and reports what is there twice: YAML forbids it, and which one was meant nobody knows.

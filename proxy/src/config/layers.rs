@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::mistakes::{Mistakes, Origin, Site};
-use super::settings::{Key, SETTINGS, Scope, Setting, by_file_key};
+use super::settings::{ENV_PREFIX, Key, SETTINGS, Scope, Setting, by_file_key};
 use super::types::Protocol;
 use super::url::foreign_key;
 use super::value::Value;
-use super::words;
+use super::{CLIENT_PASSWORD_ENV, CONFIG_ENV, PASSWORD_ENV, words};
 
 /// A value that somebody gave, or the default.
 #[derive(Clone, Debug)]
@@ -116,6 +116,34 @@ pub(super) fn unknown(key: &str, scope: Option<Scope>, more: &[&str]) -> String 
     }
 }
 
+/// Each variable that begins like ours and that nobody reads, and what to say about it. Values are never shown.
+pub(super) fn unknown_variables<'v>(variables: &'v [String], views: &[View<'_>]) -> impl Iterator<Item = (String, String)> + 'v {
+    let ours = SETTINGS.iter().map(Setting::env_key).chain([CONFIG_ENV, PASSWORD_ENV, CLIENT_PASSWORD_ENV].map(str::to_owned));
+    let ours: Vec<String> = ours.collect();
+    let named: Vec<String> = views.iter().filter_map(|view| view.text(Key::PasswordEnv)).collect();
+    variables.iter().filter(move |name| !ours.contains(name) && !named.contains(name)).filter_map(|name| {
+        let rest = name.strip_prefix(ENV_PREFIX).filter(|rest| !is_service_link(rest))?;
+        let keys = SETTINGS.iter().map(Setting::file_key).chain(["config", "password", "client_password"].map(str::to_owned));
+        let keys: Vec<String> = keys.collect();
+        let cure = match words::nearest(rest, keys.iter().map(String::as_str)) {
+            Some(word) => format!("did you mean {ENV_PREFIX}{}?", word.to_uppercase()),
+            None => "`redis-tls-proxy run --help` lists the settings".to_owned(),
+        };
+        Some((name.escape_debug().to_string(), format!("is not a setting; {cure}")))
+    })
+}
+
+/// What Kubernetes sets for a Service named like us: `…SERVICE_HOST`, `…SERVICE_PORT_REDIS`, `…PORT`, `…PORT_6379_TCP_ADDR`; the dots may
+/// hold the rest of a longer name.
+fn is_service_link(rest: &str) -> bool {
+    let rest = format!("_{rest}");
+    let is_numbered = |after: &str| after.starts_with(|c: char| c.is_ascii_digit());
+    rest.ends_with("_SERVICE_HOST")
+        || rest.ends_with("_PORT")
+        || rest.contains("_SERVICE_PORT_")
+        || rest.split("_PORT_").skip(1).any(is_numbered)
+}
+
 /// All layers over one listener, or over the process, highest first.
 pub(super) struct View<'a> {
     /// Query, flags, environment, own keys, top level.
@@ -142,10 +170,10 @@ impl View<'_> {
         self.layers.iter().find(|layer| layer.has(key)).is_some_and(|layer| layer.get(key).is_none())
     }
 
-    /// Given by anyone, and not merely as the file's default for all listeners.
-    pub(super) fn is_meant(&self, key: Key) -> bool {
-        let [query, flags, env, own, _top] = self.layers;
-        [query, flags, env, own].iter().any(|layer| layer.has(key))
+    /// Given for this listener, not for all of them.
+    pub(super) fn is_own(&self, key: Key) -> bool {
+        let [query, _flags, _env, own, _top] = self.layers;
+        query.has(key) || own.has(key)
     }
 
     /// Given by anyone.

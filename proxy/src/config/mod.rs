@@ -4,7 +4,7 @@
 //! (`layers`): the file by `yaml` and `file`, URLs by `url`. `build` looks through all layers at once and makes a [`Listener`] per URL;
 //! `cross` compares listeners with each other and with the machine. Nothing stops at the first mistake: [`load`] returns all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 mod build;
@@ -51,6 +51,9 @@ pub const PASSWORD_ENV: &str = "REDIS_TLS_PROXY_PASSWORD";
 /// The local password that clients must give.
 pub const CLIENT_PASSWORD_ENV: &str = "REDIS_TLS_PROXY_CLIENT_PASSWORD";
 
+/// The file, in place of `--config`.
+pub const CONFIG_ENV: &str = "REDIS_TLS_PROXY_CONFIG";
+
 /// What the configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -70,6 +73,8 @@ pub struct Sources<'a> {
     pub flags: BTreeMap<Key, String>,
     /// The environment.
     pub env: Env<'a>,
+    /// The names in it; those that begin like ours and are not are a warning.
+    pub variables: Vec<String>,
     /// To serve or to check.
     pub purpose: Purpose,
     /// Can this address be had? [`probe_bind`], except in tests that name fixed ports.
@@ -100,37 +105,32 @@ impl Loaded {
     }
 }
 
-/// A listener that was asked for: its URL taken apart, or the mistakes reported.
+/// A listener that was asked for: its URL taken apart, or the mistakes reported and a stand-in taken.
 struct Wanted {
     site: Site,
-    url: Option<Url>,
+    url: Url,
     query: Layer,
     own: Layer,
+    /// The URL cannot be read and has options: what seems to be missing may be among them.
+    is_unclear: bool,
 }
 
 impl Wanted {
-    fn new(site: Site, url: Result<Url, String>, own: Layer, mistakes: &mut Mistakes) -> Self {
-        match url {
-            Ok(url) => Self { query: layers::from_query(&url.query, &site, mistakes), site, url: Some(url), own },
-            Err(why) => {
-                mistakes.site(&site, None, why);
-                Self { site, url: None, query: Layer::default(), own }
-            }
-        }
+    fn new(site: Site, text: &str, url: Url, own: Layer, mistakes: &mut Mistakes) -> Self {
+        // They are not guessed at: what looks like an option may be the half of a password.
+        let is_unclear = url.is_stand_in && text.contains('?');
+        Self { query: layers::from_query(&url.query, &site, mistakes), site, url, own, is_unclear }
     }
 
     /// Gives a `tls://`, which has no default, an address that nobody will use.
     fn need_not_listen(&mut self) {
-        if let Some(url) = &self.url {
-            let address = ListenAddr::Tcp(([127, 0, 0, 1], url.port).into());
-            let found = Found { text: address.to_string(), value: Value::Listen(address), origin: Origin::Default };
-            self.own.fall_back(Key::Listen, found);
-        }
+        let address = ListenAddr::Tcp(([127, 0, 0, 1], self.url.port).into());
+        let found = Found { text: address.to_string(), value: Value::Listen(address), origin: Origin::Default };
+        self.own.fall_back(Key::Listen, found);
     }
 
     fn view<'a>(&'a self, flags: &'a Layer, env: &'a Layer, top: &'a Layer) -> View<'a> {
-        let protocol = self.url.as_ref().map(|url| url.protocol);
-        View { layers: [&self.query, flags, env, &self.own, top], protocol, site: Some(&self.site) }
+        View { layers: [&self.query, flags, env, &self.own, top], protocol: Some(self.url.protocol), site: Some(&self.site) }
     }
 }
 
@@ -160,13 +160,19 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
     let secrets = Secrets::assign(sources.env, &wanted, &views, &mut mistakes, &mut warnings);
     let mut drafts = Vec::new();
     for ((wanted, view), secrets) in wanted.iter().zip(&views).zip(&secrets) {
-        let Some(url) = &wanted.url else { continue };
-        let draft = build::listener(view, &wanted.site, url, secrets, &mut mistakes);
+        if wanted.is_unclear {
+            continue;
+        }
+        let draft = build::listener(view, &wanted.site, &wanted.url, secrets, &mut mistakes);
         cross::files(view, &draft, &mut mistakes);
         sections.push(Section::listener(&draft.listener, view));
         warnings.extend(cross::surprise(&draft.listener));
         drafts.push(draft);
     }
+    cross::useless(&whole, &wanted, &mut mistakes);
+    // Two URLs of one server have one label.
+    let mut said = BTreeSet::new();
+    warnings.retain(|warning| said.insert(warning.clone()));
     if sources.purpose == Purpose::Serve {
         let given_to_all = cross::given_to_all(&whole, wanted.len(), &mut mistakes);
         let admin_origin = whole.find(Key::Admin).map_or(Origin::Default, |found| found.origin);
@@ -174,6 +180,14 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
             cross::duplicates(&drafts, process.admin, &admin_origin, &mut mistakes);
         }
         cross::addresses(&drafts, process.admin, &admin_origin, sources.probe, &mut mistakes);
+    }
+    for (name, what) in layers::unknown_variables(&sources.variables, &views) {
+        if mistakes.is_empty() {
+            warnings.push(format!("{name}: {what}"));
+        } else {
+            // Most likely the cause of another mistake: what it should have set is missing.
+            mistakes.elsewhere(name, what);
+        }
     }
     if mistakes.is_empty() {
         let config = Config { process, listeners: drafts.into_iter().map(|draft: Draft| draft.listener).collect() };
@@ -196,11 +210,18 @@ fn from_file(path: &Path, mistakes: &mut Mistakes) -> (Layer, Vec<Wanted>) {
     let raw = file::read(&text, mistakes);
     let wanted = raw.listeners.into_iter().map(|listener| {
         let site = listener.site();
-        let url = Url::parse(&listener.url).and_then(|url| match url.password {
-            Some(_) => Err("holds a password, and files are copied and committed; use password_file or password_env instead".to_owned()),
-            None => Ok(url),
+        let text = listener.url.as_deref().unwrap_or_default();
+        let url = Url::parse(text).unwrap_or_else(|why| {
+            if listener.url.is_some() {
+                mistakes.site(&site, None, why);
+            }
+            Url::stand_in(text)
         });
-        Wanted::new(site, url, listener.own, mistakes)
+        if url.password.is_some() {
+            let why = "holds a password, and files are copied and committed; use password_file or password_env instead";
+            mistakes.site(&site, None, why);
+        }
+        Wanted::new(site, text, url, listener.own, mistakes)
     });
     (raw.top, wanted.collect())
 }
@@ -218,7 +239,12 @@ fn from_urls(urls: &[String], mistakes: &mut Mistakes, warnings: &mut Vec<String
                  {PASSWORD_ENV}"
             ));
         }
-        Wanted::new(Site::Argument(label), url, Layer::default(), mistakes)
+        let site = Site::Argument(label);
+        let url = url.unwrap_or_else(|why| {
+            mistakes.site(&site, None, why);
+            Url::stand_in(text)
+        });
+        Wanted::new(site, text, url, Layer::default(), mistakes)
     });
     wanted.collect()
 }

@@ -33,6 +33,14 @@ pub(super) fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
         };
         format!("cannot read {shown}: {}; {cure}", plain(&error))
     };
+    if path == Path::new("-") {
+        return Err("cannot read standard input; give the path of a regular file".to_owned());
+    }
+    // Opening a FIFO waits for its writer, and what it holds can be read once only; a directory has its own words below.
+    let kind = std::fs::metadata(path).map_err(refused)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(format!("cannot read {shown}: it is a pipe or a device; give the path of a regular file"));
+    }
     let mut bytes = Vec::new();
     let limit = max_bytes.saturating_add(1);
     let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(refused)?;

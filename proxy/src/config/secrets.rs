@@ -45,7 +45,7 @@ impl<'a> Secrets<'a> {
 fn owner(wanted: &[Wanted], views: &[View<'_>], mistakes: &mut Mistakes, warnings: &mut Vec<String>) -> Option<usize> {
     let which = |fits: fn(&View<'_>, &Url) -> bool| -> Vec<usize> {
         let pairs = wanted.iter().zip(views).enumerate();
-        pairs.filter(|(_, (wanted, view))| wanted.url.as_ref().is_some_and(|url| fits(view, url))).map(|(index, _)| index).collect()
+        pairs.filter(|(_, (wanted, view))| !wanted.url.is_stand_in && fits(view, &wanted.url)).map(|(index, _)| index).collect()
     };
     let mut owners = which(lacks_password);
     if owners.is_empty() {
@@ -57,7 +57,7 @@ fn owner(wanted: &[Wanted], views: &[View<'_>], mistakes: &mut Mistakes, warning
     match owners.as_slice() {
         [one] => Some(*one),
         _ => {
-            if wanted.iter().all(|wanted| wanted.url.is_some()) {
+            if !wanted.iter().any(|wanted| wanted.url.is_stand_in) {
                 warnings.push(format!("{PASSWORD_ENV} is set, but it is not clear for which listener; name it with password_env"));
             }
             None

@@ -59,6 +59,9 @@ impl Preset {
     }
 }
 
+/// How the names of all our environment variables begin.
+pub const ENV_PREFIX: &str = "REDIS_TLS_PROXY_";
+
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
@@ -88,7 +91,7 @@ impl Setting {
     /// The environment variable.
     #[must_use]
     pub fn env_key(&self) -> String {
-        format!("REDIS_TLS_PROXY_{}", self.file_key().to_uppercase())
+        format!("{ENV_PREFIX}{}", self.file_key().to_uppercase())
     }
 }
 
@@ -133,11 +136,12 @@ settings! {
         "In relay the upstream connections follow the clients: limit those with max_clients.";
     PoolMinIdle "pool-min-idle" Listener, Kind::Count(0, 10_000), Preset::Per { redis: "8", postgresql: "2", tls: Some("4") },
         "Connections kept ready, over all workers",
-        "Each takes a slot of the server's connection limit, on every node that runs the proxy. 0 keeps none ready: every client waits for a \
-         handshake.";
+        "Each takes a slot of the server's connection limit, on every node that runs the proxy; not of PostgreSQL's max_connections, as it is \
+         logged in only for its client. 0 keeps none ready: every client waits for a handshake.";
     PoolMaxIdleAge "pool-max-idle-age" Listener, Kind::Duration(Limits::POOL_AGE), Preset::Is("4m"),
         "Replace a connection that was unused for so long",
-        "Keep it below the server's own idle timeout (DigitalOcean closes after 300 s), or clients are handed dead connections.";
+        "Keep it below the server's own idle timeout (DigitalOcean closes after 300 s), or clients are handed dead connections. For PostgreSQL \
+         45 s is the most, whatever is said here: a ready connection is not logged in, and the server's authentication_timeout is 60 s.";
     PoolMaxLifetime "pool-max-lifetime" Listener, Kind::Duration(Limits::POOL_AGE), Preset::Is("1h"),
         "Replace a connection this old when it is free",
         "Spreads clients over the server's addresses again after a failover, and bounds how long one TLS session lives.";
@@ -188,8 +192,9 @@ settings! {
         "Mutual TLS: a client without a certificate from one of these is refused.";
     ClientAuth "client-auth" Listener, Kind::Words { words: &["none", "password", "upstream"], later: &[] }, Preset::Is("none"),
         "How clients prove who they are: none, password, upstream",
-        "password checks a local password, different from the server's own; upstream lets the client's own login through to the server, which \
-         judges it. none is for loopback and unix sockets.";
+        "password checks a local password, different from the server's own, with any user name; upstream lets the client's own login through to \
+         the server, which judges it. none is for loopback and unix sockets: also when the proxy logs in, a Redis client's own AUTH still \
+         reaches the server.";
     ClientPasswordFile "client-password-file" Listener, Kind::Path, Preset::Absent("none"),
         "File with the password that clients must give",
         "For client_auth password. Can also come from the environment variable REDIS_TLS_PROXY_CLIENT_PASSWORD.";

@@ -22,6 +22,8 @@ pub(super) struct Url {
     pub(super) database: Option<String>,
     /// Decoded, in order, not looked at yet.
     pub(super) query: Vec<(String, String)>,
+    /// The text could not be read: nothing but the protocol may be believed, and that only if it is not PostgreSQL.
+    pub(super) is_stand_in: bool,
 }
 
 const SCHEMES: [(&str, Protocol, Option<u16>); 4] = [
@@ -64,7 +66,25 @@ impl Url {
             password: password.map(SecretString::from),
             database: database(path.strip_prefix('/').unwrap_or(path), protocol)?,
             query: form_urlencoded::parse(query.as_bytes()).map(|(key, value)| (key.into_owned(), value.into_owned())).collect(),
+            is_stand_in: false,
         })
+    }
+
+    /// For a text that cannot be parsed, so that the settings beside it can be looked at. Of an unknown protocol it takes the one that goes
+    /// with every setting.
+    pub(super) fn stand_in(text: &str) -> Self {
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let protocol = match scheme.to_ascii_lowercase().as_str() {
+            "redis" => match Self::parse(&format!("rediss://{rest}")) {
+                // Only the scheme is wrong.
+                Ok(url) => return url,
+                Err(_) => Protocol::Redis,
+            },
+            "rediss" => Protocol::Redis,
+            "tls" => Protocol::Tls,
+            _ => Protocol::Postgres,
+        };
+        Self { protocol, host: String::new(), port: 0, user: None, password: None, database: None, query: Vec::new(), is_stand_in: true }
     }
 
     /// Scheme, host and port: what messages call it.

@@ -33,7 +33,9 @@ fn describe(side: Side, error: &TlsError) -> (Kind, String) {
         TlsError::PeerIncompatible(why) => {
             (Kind::TlsRefused, format!("no common TLS version, cipher or group ({why:?}); the peer is too old or `tls_min` too new"))
         }
-        TlsError::NoCertificatesPresented => (Kind::TlsIssuer, "the peer showed no certificate".to_owned()),
+        TlsError::NoCertificatesPresented => {
+            (Kind::TlsIssuer, format!("the {} showed no certificate", if side == Side::Client { "client" } else { "server" }))
+        }
         other => (Kind::TlsOther, other.to_string()),
     }
 }
@@ -62,6 +64,13 @@ fn bad_certificate(error: &CertificateError) -> (Kind, String) {
             "the certificate's issuer is not trusted: a CA of that name is, but with another key; give its present certificate with ca_file"
                 .to_owned(),
         ),
+        // webpki's own word: rustls has none for it.
+        E::Other(other) if other.to_string() == "CaUsedAsEndEntity" => (
+            Kind::TlsIssuer,
+            "the server shows a CA certificate as its own; issue a server certificate from a CA, or make the self-signed one with \
+             basicConstraints CA:FALSE (openssl req -x509 … -addext basicConstraints=critical,CA:FALSE)"
+                .to_owned(),
+        ),
         other => (Kind::TlsOther, format!("the certificate was refused: {other}")),
     }
 }
@@ -82,4 +91,46 @@ fn refused(side: Side, alert: AlertDescription) -> String {
         _ => "",
     };
     format!("the {side} refused the handshake ({alert:?}){cure}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls_pki_types::ServerName;
+
+    use super::*;
+
+    /// What a client says that trusts this self-signed certificate alone and is shown it.
+    fn shown_its_own_root(is_ca: IsCa) -> Result<(), TlsError> {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider())).build().unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        rustls::client::danger::ServerCertVerifier::verify_server_cert(&*verifier, certificate.der(), &[], &name, &[], UnixTime::now())
+            .map(drop)
+    }
+
+    #[test]
+    fn a_self_signed_certificate_serves_only_if_it_is_no_ca() {
+        let error = shown_its_own_root(IsCa::Ca(BasicConstraints::Unconstrained)).unwrap_err();
+        let (kind, why) = describe(Side::Upstream, &error);
+        assert_eq!(kind, Kind::TlsIssuer, "{why}");
+        assert!(why.contains("CA:FALSE"), "{why}");
+        assert_eq!(shown_its_own_root(IsCa::ExplicitNoCa), Ok(()), "the cure works");
+    }
+
+    #[test]
+    fn who_showed_no_certificate() {
+        for (side, who) in [(Side::Client, "the client"), (Side::Upstream, "the server")] {
+            assert_eq!(describe(side, &TlsError::NoCertificatesPresented).1, format!("{who} showed no certificate"));
+        }
+    }
 }

@@ -42,6 +42,8 @@ fn what_is_asked_for_goes_to_stdout_and_mistakes_do_not() {
     for (args, code, part) in [
         (&[][..], 64, "Examples:"),
         (&["--help"], 0, "Exit codes:"),
+        (&["help"], 0, "Exit codes:"),
+        (&["help", "wait"], 0, "--max"),
         (&["--version"], 0, env!("CARGO_PKG_VERSION")),
         (&["validate", "--schema"], 0, "\"$schema\""),
         (&["run"], 64, "URL: is missing; give at least one"),
@@ -63,6 +65,8 @@ fn what_is_asked_for_goes_to_stdout_and_mistakes_do_not() {
 fn the_configuration_file_can_come_from_the_environment() {
     let env = [("REDIS_TLS_PROXY_CONFIG", "tests/config/valid/minimal.yaml")];
     assert!(matches!(command_line(&["check"], &env), Ok(Command::Check { loaded, .. }) if loaded.config.listeners.len() == 1));
+    let Ok(Command::Check { loaded, .. }) = command_line(&["check", "rediss://h"], &env) else { panic!("check") };
+    assert_eq!(loaded.warnings, ["REDIS_TLS_PROXY_CONFIG is set, but its file is not read, because there are URLs; keep one of them"]);
 }
 
 #[test]
