@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use prometheus::IntGauge;
 use rustix::fs::Mode;
 use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +26,8 @@ use crate::stream::Socket;
 const BACKLOG: i32 = 4096;
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// How often an accept queue that is being emptied is tried again when there are no descriptors: 4 s with the pauses between.
+const MAX_TRIES: usize = 10;
 /// Between two lines in the log about the same trouble.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
@@ -78,6 +79,22 @@ impl Bound {
         match self {
             Self::Tcp(tcp) => tcp.local_addr().ok(),
             Self::Unix(..) => None,
+        }
+    }
+
+    /// The client that has waited longest; `WouldBlock` when there is none.
+    fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(tcp) => {
+                let (client, peer) = tcp.accept()?;
+                client.set_nonblocking(true)?;
+                Ok((Socket::Tcp(TcpStream::from_std(client)?), Some(peer)))
+            }
+            Self::Unix(unix, _) => {
+                let (client, _) = unix.accept()?;
+                client.set_nonblocking(true)?;
+                Ok((Socket::Unix(UnixStream::from_std(client)?), None))
+            }
         }
     }
 }
@@ -208,8 +225,7 @@ where
                 pause = MIN_PAUSE;
                 tasks.spawn_local(serve(client, peer));
             }
-            // The client has gone again while it waited in the queue.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(error) if is_of_one_client(&error) => {}
             Err(error) => {
                 metrics.accept_errors.inc();
                 // Not once per streak: clients that leave free descriptors one by one, and each would begin a new one.
@@ -222,15 +238,47 @@ where
             }
         }
     }
-    while let Some(Ok((client, peer))) = socket.accept().now_or_never() {
-        tasks.spawn_local(serve(client, peer));
+    let queue = socket.into_bound()?;
+    tokio::select! {
+        () = drain.cut.cancelled() => {}
+        () = empty(&queue, name, metrics, |client, peer| drop(tasks.spawn_local(serve(client, peer)))) => {}
     }
     Ok(())
 }
 
+/// The client has gone again while it waited in the queue.
+fn is_of_one_client(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+}
+
+/// Hands over all who wait in the kernel's queue. By the plain system call: tokio's accept() would leave some behind, as it does not even
+/// look while it remembers an empty queue, or when the task has used up its turn.
+async fn empty(queue: &Bound, name: &str, metrics: &ListenerMetrics, hand_over: impl Fn(Socket, Option<SocketAddr>)) {
+    let mut tries = 0;
+    let mut pause = MIN_PAUSE;
+    loop {
+        match queue.accept() {
+            Ok((client, peer)) => hand_over(client, peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if is_of_one_client(&error) => {}
+            Err(error) => {
+                metrics.accept_errors.inc();
+                tries += 1;
+                if tries == MAX_TRIES {
+                    tracing::error!(listener = name, %error, "cannot accept the last clients: those who wait in the kernel's queue are reset");
+                    return;
+                }
+                // Clients that leave in the drain free descriptors.
+                sleep(pause).await;
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+        }
+    }
+}
+
 enum Listening {
     Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "removes the file when the last worker drops it")] Arc<SocketFile>),
+    Unix(UnixListener, Arc<SocketFile>),
 }
 
 impl Listening {
@@ -238,6 +286,14 @@ impl Listening {
         Ok(match bound {
             Bound::Tcp(tcp) => Self::Tcp(TcpListener::from_std(tcp)?),
             Bound::Unix(unix, file) => Self::Unix(UnixListener::from_std(unix)?, file),
+        })
+    }
+
+    /// Out of the runtime's hands, still open.
+    fn into_bound(self) -> io::Result<Bound> {
+        Ok(match self {
+            Self::Tcp(tcp) => Bound::Tcp(tcp.into_std()?),
+            Self::Unix(unix, file) => Bound::Unix(unix.into_std()?, file),
         })
     }
 

@@ -115,6 +115,32 @@ async fn a_client_that_has_just_connected_gets_its_first_answer() {
     assert_eq!(exit_code(&mut front, SOON).await, 0);
 }
 
+/// More than one look at the queue hands over, on every worker; they connect and ask while the process cannot run.
+#[tokio::test]
+async fn all_who_wait_in_the_accept_queue_are_served() {
+    const CLIENTS: usize = 600;
+    let authority = Authority::new().unwrap();
+    let redis = Redis::start(&authority).await.unwrap();
+    let mut front = redis_front(&redis, &[]).await;
+    front.proxy.signal(Signal::STOP);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = front.tcp().await;
+        client.write_all(&lab::resp::encode(&["PING"])).await.unwrap();
+        clients.push(client);
+    }
+    front.proxy.term();
+    front.proxy.signal(Signal::CONT);
+    let mut unserved = 0;
+    for mut client in clients {
+        let mut answer = Vec::new();
+        let ended = timeout(SOON, client.read_to_end(&mut answer)).await.unwrap();
+        unserved += usize::from(ended.is_err() || answer != b"+PONG\r\n");
+    }
+    assert_eq!(unserved, 0, "of {CLIENTS}; {}", front.proxy.stderr());
+    assert_eq!(exit_code(&mut front, SOON).await, 0);
+}
+
 /// A client in BLPOP, which nothing will ever end, and the moment from which the server has it.
 async fn blocked(front: &Front, redis: &Redis) -> Resp<TcpStream> {
     let mut client = front.resp().await;
