@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol};
@@ -37,6 +37,10 @@ pub struct App {
     process: Process,
     listeners: Vec<Arc<Shared>>,
     bound: Vec<Vec<Bound>>,
+    /// A token for each worker, given back when it has emptied its accept queues and its last client has gone.
+    working: TaskTracker,
+    /// The clients' tasks of all workers: one that was never polled counts as well.
+    clients: TaskTracker,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// Begins the end.
@@ -77,7 +81,15 @@ impl App {
             bound.push(sockets);
             listeners.push(Arc::new(Shared::new(listener, &metrics)?));
         }
-        Ok(Self { process: config.process, listeners, bound, metrics, drain: Drain::new() })
+        Ok(Self {
+            process: config.process,
+            listeners,
+            bound,
+            working: TaskTracker::new(),
+            clients: TaskTracker::new(),
+            metrics,
+            drain: Drain::new(),
+        })
     }
 
     /// The listeners, in the order of the configuration.
@@ -112,14 +124,11 @@ impl App {
         tracing::info!(delay = ?self.process.drain_delay, timeout = ?self.process.drain_timeout, "draining");
         sleep(self.process.drain_delay).await;
         self.drain.closing.cancel();
-        let deadline = Instant::now() + self.process.drain_timeout;
-        let mut look = interval(Duration::from_millis(20));
-        let left = loop {
-            look.tick().await;
-            let left: usize = self.listeners.iter().map(|shared| shared.places.taken()).sum();
-            if left == 0 || Instant::now() >= deadline {
-                break left;
-            }
+        self.clients.close();
+        self.working.close();
+        let left = match timeout(self.process.drain_timeout, self.working.wait()).await {
+            Ok(()) => 0,
+            Err(_) => self.clients.len(),
         };
         self.drain.cut.cancel();
         if left > 0 {
@@ -153,10 +162,13 @@ impl App {
             .map(|number| {
                 let mine = self.bound.iter_mut().map(Vec::pop);
                 let sockets: Vec<_> = self.listeners.iter().cloned().zip(mine).collect();
-                let drain = self.drain.clone();
+                let (drain, clients, working) = (self.drain.clone(), self.clients.clone(), self.working.token());
                 let runtime = move || Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
                 thread::Builder::new().name(format!("worker-{number}")).spawn(move || match runtime() {
-                    Ok(runtime) => runtime.block_on(work(number, count, sockets, drain)),
+                    Ok(runtime) => {
+                        runtime.block_on(work(number, count, sockets, drain, clients));
+                        drop(working);
+                    }
                     Err(error) => tracing::error!(%error, "cannot start a worker"),
                 })
             })
@@ -215,8 +227,7 @@ impl Shared {
 }
 
 /// One worker: accepts on its sockets, tends its stocks, ends when the drain is over and its last client has gone.
-async fn work(number: usize, count: usize, sockets: Vec<(Arc<Shared>, Option<Bound>)>, drain: Drain) {
-    let clients = TaskTracker::new();
+async fn work(number: usize, count: usize, sockets: Vec<(Arc<Shared>, Option<Bound>)>, drain: Drain, clients: TaskTracker) {
     let mut accepting = Vec::new();
     for (shared, bound) in sockets {
         let Some(bound) = bound else { continue };
@@ -249,8 +260,8 @@ async fn work(number: usize, count: usize, sockets: Vec<(Arc<Shared>, Option<Bou
         // Ends by itself once `closing` is cancelled.
         let _ = task.await;
     }
-    clients.close();
     tokio::select! {
+        // Closed by whoever leads the drain.
         () = clients.wait() => {}
         () = async { drain.cut.cancelled().await; sleep(Duration::from_secs(1)).await } => {}
     }
