@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol};
@@ -98,7 +99,8 @@ impl App {
         &self.listeners
     }
 
-    /// Serves until `stop` resolves, then drains. True if every client was gone in time.
+    /// Serves until `stop` resolves, then drains. True if every client was gone in time. Blocking threads of the caller's runtime may outlive
+    /// it: end that with `shutdown_background`.
     ///
     /// # Errors
     /// If a worker's thread or runtime cannot be started.
@@ -111,7 +113,8 @@ impl App {
             () = self.housekeeping() => {}
         }
         let clean = self.end().await;
-        // The workers end by themselves after the cut; a thread that does not is left to the end of the process.
+        // The workers end by themselves after the cut. One that does not is left to the end of the process, as is the thread that waits for
+        // it here: the caller must not wait for its runtime's blocking threads.
         let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| drop(worker.join())));
         let _ = timeout(Duration::from_secs(2), joined).await;
         Ok(clean)
@@ -137,23 +140,24 @@ impl App {
         left == 0
     }
 
-    /// Looks at files and names for ever.
+    /// Looks at files and names for ever. Neither waits for the other, nor a name for a name: a resolver may take its time.
     async fn housekeeping(&self) {
-        let mut files = interval(LOOK_AT_FILES);
-        let mut names = interval(LOOK_AT_NAMES);
-        files.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        names.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = files.tick() => self.listeners.iter().for_each(|shared| shared.look_at_files()),
-                _ = names.tick() => {
-                    for shared in &self.listeners {
-                        // Counted and reported by whoever needs a connection.
-                        let _ = shared.upstream.resolve().await;
-                    }
-                }
+        let files = async {
+            let mut tick = every(LOOK_AT_FILES);
+            loop {
+                tick.tick().await;
+                self.listeners.iter().for_each(|shared| shared.look_at_files());
             }
-        }
+        };
+        let names = self.listeners.iter().map(|shared| async {
+            let (upstream, mut tick) = (&shared.upstream, every(LOOK_AT_NAMES));
+            loop {
+                tick.tick().await;
+                // Counted and reported by whoever needs a connection.
+                let _ = timeout(upstream.config().connect_timeout, upstream.resolve()).await;
+            }
+        });
+        tokio::join!(files, join_all(names));
     }
 
     fn start_workers(&mut self) -> io::Result<Vec<JoinHandle<()>>> {
@@ -168,12 +172,20 @@ impl App {
                     Ok(runtime) => {
                         runtime.block_on(work(number, count, sockets, drain, clients));
                         drop(working);
+                        // Dropping it would wait for a resolver that takes its time.
+                        runtime.shutdown_background();
                     }
                     Err(error) => tracing::error!(%error, "cannot start a worker"),
                 })
             })
             .collect()
     }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut tick = interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
 }
 
 impl Shared {

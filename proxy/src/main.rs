@@ -116,7 +116,7 @@ fn run(loaded: Loaded) -> Result<bool, Failure> {
     let _admin =
         admin_socket.map(|socket| admin::spawn(socket, Arc::new(control))).transpose().map_err(|error| Failure::run_time(&error))?;
     announce(&app, process.admin, &sandbox);
-    runtime().map_err(|error| Failure::run_time(&error))?.block_on(async {
+    finish(runtime().map_err(|error| Failure::run_time(&error))?, async {
         let mut signals = Signals::new().map_err(|error| Failure::run_time(&error))?;
         let (stop, stopped) = oneshot::channel();
         tokio::select! {
@@ -186,9 +186,16 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
+/// Runs to the end of `future` and no further: dropping the runtime would wait for its blocking threads, and getaddrinfo has no deadline.
+fn finish<T>(runtime: Runtime, future: impl Future<Output = T>) -> T {
+    let output = runtime.block_on(future);
+    runtime.shutdown_background();
+    output
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     match runtime() {
-        Ok(runtime) => runtime.block_on(future),
+        Ok(runtime) => finish(runtime, future),
         Err(error) => {
             print(&format!("redis-tls-proxy: cannot start: {error}\n"), false);
             exit(i32::from(FAILED));

@@ -216,3 +216,32 @@ async fn probes_answer_while_the_proxy_is_saturated() {
     assert_eq!(benchmark.try_wait().unwrap(), None, "the load had ended");
     benchmark.kill().await.unwrap();
 }
+
+/// `/etc/hosts` as a pipe that nobody writes to: getaddrinfo never comes back.
+async fn front_with_a_resolver_that_hangs(trust: &Trust) -> Option<Front> {
+    const MOUNT: &str = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
+    let pipe = trust.path("hosts");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let private = if rustix::process::geteuid().is_root() { &["--mount"][..] } else { &["--map-root-user", "--mount"] };
+    let mount = ["--", "sh", "-c", MOUNT, "sh", pipe.to_str().unwrap()];
+    let probe = Command::new("unshare").args(private).args(mount).arg("true").output();
+    if !probe.is_ok_and(|probe| probe.status.success()) {
+        eprintln!("skipped: this machine allows no private mounts");
+        return None;
+    }
+    let port = free_port().unwrap();
+    let arguments = arguments_for("rediss://db.test:6379", &trust.ca, port, &["--connect-timeout", "1s"]);
+    let proxy = Proxy::builder("unshare").args(private).args(&mount).args(&[PROGRAM]).args(&arguments);
+    Some(Front { proxy: proxy.start().await.unwrap(), port })
+}
+
+#[tokio::test]
+async fn a_resolver_that_hangs_delays_neither_files_nor_the_end() {
+    let trust = Trust::new();
+    let Some(mut front) = front_with_a_resolver_that_hangs(&trust).await else { return };
+    front.wait("errors_total", &[("kind", "timeout")], |errors| errors >= 1.0).await;
+    std::fs::write(&trust.ca, Authority::new().unwrap().ca_pem()).unwrap();
+    front.wait("reloads_total", &[("result", "ok")], |reloads| reloads == 1.0).await;
+    front.proxy.term();
+    assert_eq!(exit_code(&mut front, Duration::from_secs(3)).await, 0, "{}", front.proxy.stderr());
+}
