@@ -11,9 +11,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use humantime::format_duration;
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol};
@@ -112,19 +113,27 @@ impl App {
             () = self.drain.announced.cancelled() => {}
             () = self.housekeeping() => {}
         }
-        let clean = self.end().await;
+        let began = Instant::now();
+        let left = self.end().await;
         // The workers end by themselves after the cut. One that does not is left to the end of the process, as is the thread that waits for
         // it here: the caller must not wait for its runtime's blocking threads.
         let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| drop(worker.join())));
         let _ = timeout(Duration::from_secs(2), joined).await;
-        Ok(clean)
+        let seconds = began.elapsed().as_secs_f64();
+        if left == 0 {
+            tracing::info!(seconds, "drained");
+        } else {
+            tracing::warn!(clients = left, seconds, "stopped: the remaining clients were cut");
+        }
+        Ok(left == 0)
     }
 
-    /// The drain of the module `drain`, phase by phase.
-    async fn end(&self) -> bool {
+    /// The drain of the module `drain`, phase by phase. Returns how many clients were cut.
+    async fn end(&self) -> usize {
         self.metrics.draining.set(1);
         self.drain.announced.cancel();
-        tracing::info!(delay = ?self.process.drain_delay, timeout = ?self.process.drain_timeout, "draining");
+        let (delay, limit) = (format_duration(self.process.drain_delay), format_duration(self.process.drain_timeout));
+        tracing::info!(%delay, timeout = %limit, "draining");
         sleep(self.process.drain_delay).await;
         self.drain.closing.cancel();
         self.clients.close();
@@ -137,7 +146,7 @@ impl App {
         if left > 0 {
             tracing::warn!(clients = left, "drain_timeout passed: the remaining clients are cut");
         }
-        left == 0
+        left
     }
 
     /// Looks at files and names for ever. Neither waits for the other, nor a name for a name: a resolver may take its time.

@@ -27,6 +27,11 @@ async fn draining(front: &Front) {
     until("it drains", SOON, || front.proxy.stderr().contains("draining")).await.unwrap();
 }
 
+/// How it took its leave.
+fn last_line(front: &Front) -> String {
+    front.proxy.stderr().lines().last().unwrap().to_owned()
+}
+
 /// Sends `batch` GETs at a time until the connection ends; returns how many replies came. Every one must be whole and right.
 async fn hammer(address: SocketAddr, key: String, value: Vec<u8>, batch: usize) -> usize {
     let reply = [format!("${}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat();
@@ -164,6 +169,8 @@ async fn who_is_still_busy_at_the_drain_timeout_is_cut() {
     assert_eq!(exit_code(&mut front, SOON).await, 1);
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert!(front.proxy.stderr().contains("reason=cut"), "{}", front.proxy.stderr());
+    let last = last_line(&front);
+    assert!(last.contains("WARN stopped: the remaining clients were cut clients=1 seconds="), "{last}");
 }
 
 #[tokio::test]
@@ -288,4 +295,6 @@ async fn a_drain_can_be_asked_for_over_http() {
     assert_eq!(timeout(SOON, client.read_to_end()).await.unwrap().unwrap(), b"");
     drop(client);
     assert_eq!(exit_code(&mut front, SOON).await, 0, "{}", front.proxy.stderr());
+    let (log, last) = (front.proxy.stderr(), last_line(&front));
+    assert!(log.contains("INFO draining delay=0s timeout=25s") && last.contains("INFO drained seconds="), "{log}");
 }
