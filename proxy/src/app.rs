@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol};
+use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol, read_pair};
 use crate::drain::Drain;
 use crate::error_log::ErrorLog;
 use crate::listener::{Bound, Places, accept, bind};
@@ -204,7 +204,15 @@ impl Shared {
         let client_tls = listener.listen_tls.clone().map(|tls| {
             let mut files = vec![tls.cert.clone(), tls.key.clone()];
             files.extend(tls.client_ca.clone());
-            Reloaded::new(files, move || tls::server_config(&tls, alpn)).map(Arc::new)
+            let expiry = metrics.listen_cert_expiry.clone();
+            // Made again at every reload, and so is the metric.
+            let make = move || {
+                let config = tls::server_config(&tls, alpn)?;
+                let (chain, _) = read_pair(&tls.cert, &tls.key)?;
+                expiry.set(chain.first().and_then(|leaf| tls::expiry(leaf)).unwrap_or(0));
+                Ok(config)
+            };
+            Reloaded::new(files, make).map(Arc::new)
         });
         let client_secret = match &listener.client_auth {
             ClientAuth::Password(source) => Some(Arc::new(ClientSecret::load(source)?)),
@@ -222,7 +230,8 @@ impl Shared {
         })
     }
 
-    fn look_at_files(&self) {
+    /// Takes into use what has changed in certificates and passwords, with a line in the log.
+    pub fn look_at_files(&self) {
         self.upstream.look_at_files(&self.listener.name);
         if let Some(tls) = &self.client_tls {
             report_reload(tls.look(), &self.listener.name, "client", &self.metrics);

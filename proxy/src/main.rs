@@ -13,7 +13,7 @@ use std::process::{ExitCode, exit};
 use std::sync::Arc;
 
 use redis_tls_proxy::admin;
-use redis_tls_proxy::app::App;
+use redis_tls_proxy::app::{App, Shared};
 use redis_tls_proxy::cli::{self, Command, Exit};
 use redis_tls_proxy::config::Loaded;
 use redis_tls_proxy::control::ProcessControl;
@@ -116,11 +116,14 @@ fn run(loaded: Loaded) -> Result<bool, Failure> {
     let _admin =
         admin_socket.map(|socket| admin::spawn(socket, Arc::new(control))).transpose().map_err(|error| Failure::run_time(&error))?;
     announce(&app, process.admin, &sandbox);
+    let listeners = app.listeners().to_vec();
     finish(runtime().map_err(|error| Failure::run_time(&error))?, async {
         let mut signals = Signals::new().map_err(|error| Failure::run_time(&error))?;
+        let hangup = signal(SignalKind::hangup()).map_err(|error| Failure::run_time(&error))?;
         let (stop, stopped) = oneshot::channel();
         tokio::select! {
             clean = app.run(async { drop(stopped.await) }) => clean.map_err(|error| Failure::run_time(&error)),
+            never = look_at_every_hangup(hangup, &listeners) => match never {},
             never = first_stops_second_ends(&mut signals, stop) => match never {},
         }
     })
@@ -180,6 +183,15 @@ async fn first_stops_second_ends(signals: &mut Signals, stop: oneshot::Sender<()
     signals.next().await;
     tracing::warn!("second signal: ending at once");
     exit(INTERRUPTED)
+}
+
+/// SIGHUP asks for the look at files that is due every other second anyway; without a handler it would end the process.
+async fn look_at_every_hangup(mut hangup: Signal, listeners: &[Arc<Shared>]) -> Infallible {
+    loop {
+        hangup.recv().await;
+        listeners.iter().for_each(|shared| shared.look_at_files());
+        tracing::info!("SIGHUP: looked at certificates and passwords");
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -9,12 +9,14 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lab::{Authority, Proxy, Redis, Resp, free_port, until};
+use lab::process::Signal;
+use lab::{Authority, Leaf, Proxy, Redis, Resp, free_port, until};
 use support::{Front, PROGRAM, SOON, Trust, arguments_for, ask, exit_code, front, redis_front, redis_url, startup, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -244,4 +246,35 @@ async fn a_resolver_that_hangs_delays_neither_files_nor_the_end() {
     front.wait("reloads_total", &[("result", "ok")], |reloads| reloads == 1.0).await;
     front.proxy.term();
     assert_eq!(exit_code(&mut front, Duration::from_secs(3)).await, 0, "{}", front.proxy.stderr());
+}
+
+#[tokio::test]
+async fn a_hangup_is_a_look_at_the_files_and_never_the_end() {
+    let trust = Trust::new();
+    let redis = Redis::start(&trust.authority).await.unwrap();
+    let pair = ["cert", "key"].map(|name| trust.path(name).to_str().unwrap().to_owned());
+    let install = |days: u16| {
+        let issued = trust.authority.issue(&Leaf::server().days_left(days)).unwrap();
+        lab::certs::write_private(Path::new(&pair[1]), &issued.key_pem).unwrap();
+        std::fs::write(&pair[0], issued.chain_pem).unwrap();
+    };
+    install(20);
+    let arguments = ["--listen-cert", &pair[0], "--listen-key", &pair[1], "--drain-delay", "2s"];
+    let mut front = redis_front(&redis, &arguments).await;
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    let in_days = |expiry: f64| ((expiry - now) / 86_400.0).round();
+    let expiry = "listener_certificate_expiry_timestamp_seconds";
+    assert_eq!(in_days(front.metric(expiry, &[]).await), 20.0);
+
+    install(30);
+    front.proxy.signal(Signal::HUP);
+    let looked = |times| front.proxy.stderr().matches("SIGHUP: looked at certificates and passwords").count() == times;
+    until("it looks", SOON, || looked(1)).await.unwrap();
+    assert_eq!(in_days(front.metric(expiry, &[]).await), 30.0);
+
+    front.proxy.term();
+    until("it drains", SOON, || front.proxy.stderr().contains("draining")).await.unwrap();
+    front.proxy.signal(Signal::HUP);
+    until("it looks again", SOON, || looked(2)).await.unwrap();
+    assert_eq!(exit_code(&mut front, SOON).await, 0, "{}", front.proxy.stderr());
 }
