@@ -18,6 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol, read_pair};
+use crate::control::{Vital, Vitals};
 use crate::drain::Drain;
 use crate::error_log::ErrorLog;
 use crate::listener::{Bound, Places, accept, bind};
@@ -47,6 +48,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Begins the end.
     pub drain: Drain,
+    /// Whether its threads and tasks live.
+    pub vitals: Vitals,
 }
 
 /// What the workers share of one listener.
@@ -83,6 +86,7 @@ impl App {
             bound.push(sockets);
             listeners.push(Arc::new(Shared::new(listener, &metrics)?));
         }
+        let drain = Drain::new();
         Ok(Self {
             process: config.process,
             listeners,
@@ -90,7 +94,8 @@ impl App {
             working: TaskTracker::new(),
             clients: TaskTracker::new(),
             metrics,
-            drain: Drain::new(),
+            vitals: Vitals::new(drain.clone()),
+            drain,
         })
     }
 
@@ -170,21 +175,30 @@ impl App {
     }
 
     fn start_workers(&mut self) -> io::Result<Vec<JoinHandle<()>>> {
-        let count = self.process.workers;
-        (0..count)
+        (0..self.process.workers)
             .map(|number| {
                 let mine = self.bound.iter_mut().map(Vec::pop);
                 let sockets: Vec<_> = self.listeners.iter().cloned().zip(mine).collect();
-                let (drain, clients, working) = (self.drain.clone(), self.clients.clone(), self.working.token());
+                let worker = Worker {
+                    number,
+                    count: self.process.workers,
+                    drain: self.drain.clone(),
+                    clients: self.clients.clone(),
+                    vitals: self.vitals.clone(),
+                };
+                let (vital, working) = (worker.vital("its thread"), self.working.token());
                 let runtime = move || Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-                thread::Builder::new().name(format!("worker-{number}")).spawn(move || match runtime() {
-                    Ok(runtime) => {
-                        runtime.block_on(work(number, count, sockets, drain, clients));
-                        drop(working);
-                        // Dropping it would wait for a resolver that takes its time.
-                        runtime.shutdown_background();
+                thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                    let _vital = vital;
+                    match runtime() {
+                        Ok(runtime) => {
+                            runtime.block_on(worker.work(sockets));
+                            drop(working);
+                            // Dropping it would wait for a resolver that takes its time.
+                            runtime.shutdown_background();
+                        }
+                        Err(error) => tracing::error!(%error, "cannot start a worker"),
                     }
-                    Err(error) => tracing::error!(%error, "cannot start a worker"),
                 })
             })
             .collect()
@@ -256,43 +270,60 @@ impl Shared {
     }
 }
 
-/// One worker: accepts on its sockets, tends its stocks, ends when the drain is over and its last client has gone.
-async fn work(number: usize, count: usize, sockets: Vec<(Arc<Shared>, Option<Bound>)>, drain: Drain, clients: TaskTracker) {
-    let mut accepting = Vec::new();
-    for (shared, bound) in sockets {
-        let Some(bound) = bound else { continue };
-        let service = Rc::new(Service {
-            listener: Arc::clone(&shared.listener),
-            upstream: Arc::clone(&shared.upstream),
-            stock: Stock::new(Arc::clone(&shared.upstream), shared.limits(number, count), shared.metrics.clone()),
-            places: Arc::clone(&shared.places),
-            client_tls: shared.client_tls.clone(),
-            client_secret: shared.client_secret.clone(),
-            errors: Arc::clone(&shared.errors),
-            refusing: Cell::new(0),
-            drain: drain.clone(),
-            metrics: shared.metrics.clone(),
-        });
-        let tender = Rc::clone(&service);
-        tokio::task::spawn_local(async move {
-            tender.stock.tend(tender.upstream.moved(), tender.drain.closing.clone()).await;
-        });
-        let clients = clients.clone();
-        accepting.push(tokio::task::spawn_local(async move {
-            let serve = |socket, peer| Rc::clone(&service).serve(socket, peer);
-            if let Err(error) = accept(bound, &service.listener.name, &service.drain, &service.metrics, &clients, serve).await {
-                tracing::error!(listener = service.listener.name, %error, "cannot accept on this worker");
-            }
-        }));
+/// One thread that carries traffic.
+struct Worker {
+    number: usize,
+    count: usize,
+    drain: Drain,
+    clients: TaskTracker,
+    vitals: Vitals,
+}
+
+impl Worker {
+    fn vital(&self, part: &str) -> Vital {
+        self.vitals.guard(format!("worker-{}: {part}", self.number))
     }
-    drain.closing.cancelled().await;
-    for task in accepting {
-        // Ends by itself once `closing` is cancelled.
-        let _ = task.await;
-    }
-    tokio::select! {
-        // Closed by whoever leads the drain.
-        () = clients.wait() => {}
-        () = async { drain.cut.cancelled().await; sleep(Duration::from_secs(1)).await } => {}
+
+    /// Accepts on its sockets, tends its stocks, ends when the drain is over and its last client has gone.
+    async fn work(self, sockets: Vec<(Arc<Shared>, Option<Bound>)>) {
+        let mut accepting = Vec::new();
+        for (shared, bound) in sockets {
+            let Some(bound) = bound else { continue };
+            let service = Rc::new(Service {
+                listener: Arc::clone(&shared.listener),
+                upstream: Arc::clone(&shared.upstream),
+                stock: Stock::new(Arc::clone(&shared.upstream), shared.limits(self.number, self.count), shared.metrics.clone()),
+                places: Arc::clone(&shared.places),
+                client_tls: shared.client_tls.clone(),
+                client_secret: shared.client_secret.clone(),
+                errors: Arc::clone(&shared.errors),
+                refusing: Cell::new(0),
+                drain: self.drain.clone(),
+                metrics: shared.metrics.clone(),
+            });
+            let (tender, vital) = (Rc::clone(&service), self.vital(&format!("the stock of {}", shared.listener.name)));
+            tokio::task::spawn_local(async move {
+                let _vital = vital;
+                tender.stock.tend(tender.upstream.moved(), tender.drain.closing.clone()).await;
+            });
+            let (clients, vital) = (self.clients.clone(), self.vital(&format!("accepting for {}", shared.listener.name)));
+            accepting.push(tokio::task::spawn_local(async move {
+                let _vital = vital;
+                let serve = |socket, peer| Rc::clone(&service).serve(socket, peer);
+                if let Err(error) = accept(bound, &service.listener.name, &service.drain, &service.metrics, &clients, serve).await {
+                    tracing::error!(listener = service.listener.name, %error, "cannot accept on this worker");
+                }
+            }));
+        }
+        self.drain.closing.cancelled().await;
+        for task in accepting {
+            // Ends by itself once `closing` is cancelled.
+            let _ = task.await;
+        }
+        tokio::select! {
+            // Closed by whoever leads the drain.
+            () = self.clients.wait() => {}
+            () = async { self.drain.cut.cancelled().await; sleep(Duration::from_secs(1)).await } => {}
+        }
     }
 }

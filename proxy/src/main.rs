@@ -109,6 +109,7 @@ fn run(loaded: Loaded) -> Result<bool, Failure> {
         metrics: Arc::clone(&app.metrics),
         listeners: app.listeners().to_vec(),
         drain: app.drain.clone(),
+        vitals: app.vitals.clone(),
         log,
         workers: process.workers,
         sandbox: sandbox.clone(),
