@@ -116,8 +116,9 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     if path.metadata().is_ok_and(|file| file.file_type().is_socket()) {
         match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-            // Left behind by a process that was killed.
-            Err(_) => std::fs::remove_file(path)?,
+            // Left behind by a process that was killed. Any other error may come from one that lives, and is somebody else's.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Err(error) => return Err(error),
         }
     }
     // Mode 0660 from the first moment: a chmod afterwards would leave a gap for others to connect in. The mask is the process's, but
@@ -302,5 +303,24 @@ impl Listening {
             Self::Tcp(tcp) => tcp.accept().await.map(|(client, peer)| (Socket::Tcp(client), Some(peer))),
             Self::Unix(unix, _) => unix.accept().await.map(|(client, _)| (Socket::Unix(client), None)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_socket_file_that_nobody_answers_on_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (stale, live) = (dir.path().join("stale"), dir.path().join("live"));
+        drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+        assert_eq!(bind(&ListenAddr::Unix(stale.clone()), 2).unwrap().len(), 2);
+        assert!(!stale.exists(), "removed with the last worker");
+        // Connecting fails, but not because nobody is there: it is of another kind.
+        let other = std::os::unix::net::UnixDatagram::bind(&live).unwrap();
+        let why = bind(&ListenAddr::Unix(live.clone()), 1).err().unwrap();
+        assert!(why.contains("cannot listen on") && live.exists(), "{why}");
+        drop(other);
     }
 }
