@@ -59,7 +59,11 @@ pub fn bind(address: &ListenAddr, workers: usize) -> Result<Vec<Bound>, String> 
     };
     match address {
         ListenAddr::Tcp(wanted) => {
+            let taken = is_taken(*wanted);
             let first = bind_tcp(*wanted).map_err(explain)?;
+            if taken {
+                warn_of_another(*wanted);
+            }
             let actual = first.local_addr().map_err(explain)?;
             let rest = (1..workers).map(|_| bind_tcp(actual));
             std::iter::once(Ok(first)).chain(rest).map(|socket| socket.map(Bound::Tcp).map_err(explain)).collect()
@@ -99,14 +103,32 @@ impl Bound {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Whether a socket listens on `address` already, one that would share it or not. False for port 0.
+#[must_use]
+pub fn is_taken(address: SocketAddr) -> bool {
+    // Without SO_REUSEPORT the kernel refuses the address next to one who listens; those that are only closing do not count.
+    let alone = new_tcp(address).and_then(|socket| socket.bind(&SockAddr::from(address)));
+    alone.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// Both get a part of the clients, and nothing else would tell.
+pub fn warn_of_another(address: SocketAddr) {
+    tracing::warn!("another process listens on {address} too (SO_REUSEPORT): a takeover, or a mistake?");
+}
+
+fn new_tcp(address: SocketAddr) -> io::Result<RawSocket> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         // `[::]` means IPv6 and IPv4, whatever the system's default is.
         socket.set_only_v6(false)?;
     }
+    Ok(socket)
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = new_tcp(address)?;
+    socket.set_reuse_port(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

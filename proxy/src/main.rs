@@ -9,6 +9,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{ExitCode, exit};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use redis_tls_proxy::cli::{self, Command, Exit};
 use redis_tls_proxy::config::Loaded;
 use redis_tls_proxy::control::ProcessControl;
 use redis_tls_proxy::sandbox::{Allowed, confine};
-use redis_tls_proxy::{check, limits, logging, wait};
+use redis_tls_proxy::{check, limits, listener, logging, wait};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -97,7 +98,7 @@ fn run(loaded: Loaded) -> Result<bool, Failure> {
 
     let admin_socket = process
         .admin
-        .map(|address| admin::bind(address).map_err(|error| Failure::usage(format!("admin: cannot listen on {address}: {error}"))))
+        .map(|address| bind_admin(address).map_err(|error| Failure::usage(format!("admin: cannot listen on {address}: {error}"))))
         .transpose()?;
     let allowed = Allowed::for_config(&config);
     let app = App::build(config).map_err(Failure::usage)?;
@@ -130,6 +131,15 @@ fn run(loaded: Loaded) -> Result<bool, Failure> {
     })
 }
 
+fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
+    let taken = listener::is_taken(address);
+    let socket = admin::bind(address)?;
+    if taken {
+        listener::warn_of_another(address);
+    }
+    Ok(socket)
+}
+
 fn raise_limits(max_clients: u64) {
     match limits::raise_nofile() {
         Ok(limit) => {
@@ -141,7 +151,7 @@ fn raise_limits(max_clients: u64) {
     }
 }
 
-fn announce(app: &App, admin: Option<std::net::SocketAddr>, sandbox: &str) {
+fn announce(app: &App, admin: Option<SocketAddr>, sandbox: &str) {
     for shared in app.listeners() {
         let listener = &shared.listener;
         tracing::info!(

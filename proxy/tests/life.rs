@@ -219,7 +219,7 @@ async fn probes_answer_while_the_proxy_is_saturated() {
     benchmark.kill().await.unwrap();
 }
 
-/// `/etc/hosts` as a pipe that nobody writes to: getaddrinfo never comes back.
+/// `/etc/hosts` as a pipe that nobody writes to: getaddrinfo never comes back. `None` where the machine allows no private mounts.
 async fn front_with_a_resolver_that_hangs(trust: &Trust) -> Option<Front> {
     const MOUNT: &str = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
     let pipe = trust.path("hosts");
@@ -228,7 +228,6 @@ async fn front_with_a_resolver_that_hangs(trust: &Trust) -> Option<Front> {
     let mount = ["--", "sh", "-c", MOUNT, "sh", pipe.to_str().unwrap()];
     let probe = Command::new("unshare").args(private).args(mount).arg("true").output();
     if !probe.is_ok_and(|probe| probe.status.success()) {
-        eprintln!("skipped: this machine allows no private mounts");
         return None;
     }
     let port = free_port().unwrap();
@@ -240,7 +239,10 @@ async fn front_with_a_resolver_that_hangs(trust: &Trust) -> Option<Front> {
 #[tokio::test]
 async fn a_resolver_that_hangs_delays_neither_files_nor_the_end() {
     let trust = Trust::new();
-    let Some(mut front) = front_with_a_resolver_that_hangs(&trust).await else { return };
+    let Some(mut front) = front_with_a_resolver_that_hangs(&trust).await else {
+        eprintln!("skipped: this machine allows no private mounts");
+        return;
+    };
     front.wait("errors_total", &[("kind", "timeout")], |errors| errors >= 1.0).await;
     std::fs::write(&trust.ca, Authority::new().unwrap().ca_pem()).unwrap();
     front.wait("reloads_total", &[("result", "ok")], |reloads| reloads == 1.0).await;
@@ -277,4 +279,27 @@ async fn a_hangup_is_a_look_at_the_files_and_never_the_end() {
     front.proxy.signal(Signal::HUP);
     until("it looks again", SOON, || looked(2)).await.unwrap();
     assert_eq!(exit_code(&mut front, SOON).await, 0, "{}", front.proxy.stderr());
+}
+
+#[tokio::test]
+async fn a_second_process_on_a_port_is_warned_of_the_first() {
+    let authority = Authority::new().unwrap();
+    let redis = Redis::start(&authority).await.unwrap();
+    let mut first = redis_front(&redis, &[]).await;
+    let port = first.port;
+    let again = async || {
+        let proxy = Proxy::start(PROGRAM, &arguments_for(&redis_url(redis.port()), &redis.ca_file(), port, &[]), &[]).await.unwrap();
+        Front { proxy, port }
+    };
+    let warned = |front: &Front| front.proxy.stderr().contains(&format!("WARN another process listens on 127.0.0.1:{port} too"));
+    let mut second = again().await;
+    assert_eq!((warned(&first), warned(&second)), (false, true), "{}", second.proxy.stderr());
+    // Connections that the proxies close first keep the port busy, but nobody listens.
+    let client = ask(first.address()).await.unwrap();
+    for front in [&mut first, &mut second] {
+        front.proxy.term();
+        assert_eq!(exit_code(front, SOON).await, 0);
+    }
+    assert!(!warned(&again().await));
+    drop(client);
 }
