@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use humantime::format_duration;
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol};
+use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol, read_pair};
+use crate::control::{Vital, Vitals};
 use crate::drain::Drain;
 use crate::error_log::ErrorLog;
 use crate::listener::{Bound, Places, accept, bind};
@@ -39,10 +42,16 @@ pub struct App {
     process: Process,
     listeners: Vec<Arc<Shared>>,
     bound: Vec<Vec<Bound>>,
+    /// A token for each worker, given back when it has emptied its accept queues and its last client has gone.
+    working: TaskTracker,
+    /// The clients' tasks of all workers: one that was never polled counts as well.
+    clients: TaskTracker,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// Begins the end.
     pub drain: Drain,
+    /// Whether its threads and tasks live.
+    pub vitals: Vitals,
 }
 
 /// What the workers share of one listener.
@@ -79,7 +88,17 @@ impl App {
             bound.push(sockets);
             listeners.push(Arc::new(Shared::new(listener, &metrics)?));
         }
-        Ok(Self { process: config.process, listeners, bound, metrics, drain: Drain::new() })
+        let drain = Drain::new();
+        Ok(Self {
+            process: config.process,
+            listeners,
+            bound,
+            working: TaskTracker::new(),
+            clients: TaskTracker::new(),
+            metrics,
+            vitals: Vitals::new(drain.clone()),
+            drain,
+        })
     }
 
     /// The listeners, in the order of the configuration.
@@ -88,7 +107,8 @@ impl App {
         &self.listeners
     }
 
-    /// Serves until `stop` resolves, then drains. True if every client was gone in time.
+    /// Serves until `stop` resolves, then drains. True if every client was gone in time. Blocking threads of the caller's runtime may outlive
+    /// it: end that with `shutdown_background`.
     ///
     /// # Errors
     /// If a worker's thread or runtime cannot be started.
@@ -100,70 +120,97 @@ impl App {
             () = self.drain.announced.cancelled() => {}
             () = self.housekeeping() => {}
         }
-        let clean = self.end().await;
-        // The workers end by themselves after the cut; a thread that does not is left to the end of the process.
+        let began = Instant::now();
+        let left = self.end().await;
+        // The workers end by themselves after the cut. One that does not is left to the end of the process, as is the thread that waits for
+        // it here: the caller must not wait for its runtime's blocking threads.
         let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| drop(worker.join())));
         let _ = timeout(Duration::from_secs(2), joined).await;
-        Ok(clean)
+        let seconds = began.elapsed().as_secs_f64();
+        if left == 0 {
+            tracing::info!(seconds, "drained");
+        } else {
+            tracing::warn!(clients = left, seconds, "stopped: the remaining clients were cut");
+        }
+        Ok(left == 0)
     }
 
-    /// The drain of the module `drain`, phase by phase.
-    async fn end(&self) -> bool {
+    /// The drain of the module `drain`, phase by phase. Returns how many clients were cut.
+    async fn end(&self) -> usize {
         self.metrics.draining.set(1);
         self.drain.announced.cancel();
-        tracing::info!(delay = ?self.process.drain_delay, timeout = ?self.process.drain_timeout, "draining");
+        let (delay, limit) = (format_duration(self.process.drain_delay), format_duration(self.process.drain_timeout));
+        tracing::info!(%delay, timeout = %limit, "draining");
         sleep(self.process.drain_delay).await;
         self.drain.closing.cancel();
-        let deadline = Instant::now() + self.process.drain_timeout;
-        let mut look = interval(Duration::from_millis(20));
-        let left = loop {
-            look.tick().await;
-            let left: usize = self.listeners.iter().map(|shared| shared.places.taken()).sum();
-            if left == 0 || Instant::now() >= deadline {
-                break left;
-            }
+        self.clients.close();
+        self.working.close();
+        let left = match timeout(self.process.drain_timeout, self.working.wait()).await {
+            Ok(()) => 0,
+            Err(_) => self.clients.len(),
         };
         self.drain.cut.cancel();
         if left > 0 {
             tracing::warn!(clients = left, "drain_timeout passed: the remaining clients are cut");
         }
-        left == 0
+        left
     }
 
-    /// Looks at files and names for ever.
+    /// Looks at files and names for ever. Neither waits for the other, nor a name for a name: a resolver may take its time.
     async fn housekeeping(&self) {
-        let mut files = interval(LOOK_AT_FILES);
-        let mut names = interval(LOOK_AT_NAMES);
-        files.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        names.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = files.tick() => self.listeners.iter().for_each(|shared| shared.look_at_files()),
-                _ = names.tick() => {
-                    for shared in &self.listeners {
-                        // Counted and reported by whoever needs a connection.
-                        let _ = shared.upstream.resolve().await;
-                    }
-                }
+        let files = async {
+            let mut tick = every(LOOK_AT_FILES);
+            loop {
+                tick.tick().await;
+                self.listeners.iter().for_each(|shared| shared.look_at_files());
             }
-        }
+        };
+        let names = self.listeners.iter().map(|shared| async {
+            let (upstream, mut tick) = (&shared.upstream, every(LOOK_AT_NAMES));
+            loop {
+                tick.tick().await;
+                // Counted and reported by whoever needs a connection.
+                let _ = timeout(upstream.config().connect_timeout, upstream.resolve()).await;
+            }
+        });
+        tokio::join!(files, join_all(names));
     }
 
     fn start_workers(&mut self) -> io::Result<Vec<JoinHandle<()>>> {
-        let count = self.process.workers;
-        (0..count)
+        (0..self.process.workers)
             .map(|number| {
                 let mine = self.bound.iter_mut().map(Vec::pop);
                 let sockets: Vec<_> = self.listeners.iter().cloned().zip(mine).collect();
-                let drain = self.drain.clone();
+                let worker = Worker {
+                    number,
+                    count: self.process.workers,
+                    drain: self.drain.clone(),
+                    clients: self.clients.clone(),
+                    vitals: self.vitals.clone(),
+                };
+                let (vital, working) = (worker.vital("its thread"), self.working.token());
                 let runtime = move || Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-                thread::Builder::new().name(format!("worker-{number}")).spawn(move || match runtime() {
-                    Ok(runtime) => runtime.block_on(work(number, count, sockets, drain)),
-                    Err(error) => tracing::error!(%error, "cannot start a worker"),
+                thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                    let _vital = vital;
+                    match runtime() {
+                        Ok(runtime) => {
+                            runtime.block_on(worker.work(sockets));
+                            drop(working);
+                            // Dropping it would wait for a resolver that takes its time.
+                            runtime.shutdown_background();
+                        }
+                        Err(error) => tracing::error!(%error, "cannot start a worker"),
+                    }
                 })
             })
             .collect()
     }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut tick = interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
 }
 
 impl Shared {
@@ -173,7 +220,15 @@ impl Shared {
         let client_tls = listener.listen_tls.clone().map(|tls| {
             let mut files = vec![tls.cert.clone(), tls.key.clone()];
             files.extend(tls.client_ca.clone());
-            Reloaded::new(files, move || tls::server_config(&tls, alpn)).map(Arc::new)
+            let expiry = metrics.listen_cert_expiry.clone();
+            // Made again at every reload, and so is the metric.
+            let make = move || {
+                let config = tls::server_config(&tls, alpn)?;
+                let (chain, _) = read_pair(&tls.cert, &tls.key)?;
+                expiry.set(chain.first().and_then(|leaf| tls::expiry(leaf)).unwrap_or(0));
+                Ok(config)
+            };
+            Reloaded::new(files, make).map(Arc::new)
         });
         let client_secret = match &listener.client_auth {
             ClientAuth::Password(source) => Some(Arc::new(ClientSecret::load(source)?)),
@@ -191,7 +246,8 @@ impl Shared {
         })
     }
 
-    fn look_at_files(&self) {
+    /// Takes into use what has changed in certificates and passwords, with a line in the log.
+    pub fn look_at_files(&self) {
         self.upstream.look_at_files(&self.listener.name);
         if let Some(tls) = &self.client_tls {
             report_reload(tls.look(), &self.listener.name, "client", &self.metrics);
@@ -217,44 +273,60 @@ impl Shared {
     }
 }
 
-/// One worker: accepts on its sockets, tends its stocks, ends when the drain is over and its last client has gone.
-async fn work(number: usize, count: usize, sockets: Vec<(Arc<Shared>, Option<Bound>)>, drain: Drain) {
-    let clients = TaskTracker::new();
-    let mut accepting = Vec::new();
-    for (shared, bound) in sockets {
-        let Some(bound) = bound else { continue };
-        let service = Rc::new(Service {
-            listener: Arc::clone(&shared.listener),
-            upstream: Arc::clone(&shared.upstream),
-            stock: Stock::new(Arc::clone(&shared.upstream), shared.limits(number, count), shared.metrics.clone()),
-            places: Arc::clone(&shared.places),
-            client_tls: shared.client_tls.clone(),
-            client_secret: shared.client_secret.clone(),
-            errors: Arc::clone(&shared.errors),
-            refusing: Cell::new(0),
-            drain: drain.clone(),
-            metrics: shared.metrics.clone(),
-        });
-        let tender = Rc::clone(&service);
-        tokio::task::spawn_local(async move {
-            tender.stock.tend(tender.upstream.moved(), tender.drain.closing.clone()).await;
-        });
-        let clients = clients.clone();
-        accepting.push(tokio::task::spawn_local(async move {
-            let serve = |socket, peer| Rc::clone(&service).serve(socket, peer);
-            if let Err(error) = accept(bound, &service.listener.name, &service.drain, &service.metrics, &clients, serve).await {
-                tracing::error!(listener = service.listener.name, %error, "cannot accept on this worker");
-            }
-        }));
+/// One thread that carries traffic.
+struct Worker {
+    number: usize,
+    count: usize,
+    drain: Drain,
+    clients: TaskTracker,
+    vitals: Vitals,
+}
+
+impl Worker {
+    fn vital(&self, part: &str) -> Vital {
+        self.vitals.guard(format!("worker-{}: {part}", self.number))
     }
-    drain.closing.cancelled().await;
-    for task in accepting {
-        // Ends by itself once `closing` is cancelled.
-        let _ = task.await;
-    }
-    clients.close();
-    tokio::select! {
-        () = clients.wait() => {}
-        () = async { drain.cut.cancelled().await; sleep(Duration::from_secs(1)).await } => {}
+
+    /// Accepts on its sockets, tends its stocks, ends when the drain is over and its last client has gone.
+    async fn work(self, sockets: Vec<(Arc<Shared>, Option<Bound>)>) {
+        let mut accepting = Vec::new();
+        for (shared, bound) in sockets {
+            let Some(bound) = bound else { continue };
+            let service = Rc::new(Service {
+                listener: Arc::clone(&shared.listener),
+                upstream: Arc::clone(&shared.upstream),
+                stock: Stock::new(Arc::clone(&shared.upstream), shared.limits(self.number, self.count), shared.metrics.clone()),
+                places: Arc::clone(&shared.places),
+                client_tls: shared.client_tls.clone(),
+                client_secret: shared.client_secret.clone(),
+                errors: Arc::clone(&shared.errors),
+                refusing: Cell::new(0),
+                drain: self.drain.clone(),
+                metrics: shared.metrics.clone(),
+            });
+            let (tender, vital) = (Rc::clone(&service), self.vital(&format!("the stock of {}", shared.listener.name)));
+            tokio::task::spawn_local(async move {
+                let _vital = vital;
+                tender.stock.tend(tender.upstream.moved(), tender.drain.closing.clone()).await;
+            });
+            let (clients, vital) = (self.clients.clone(), self.vital(&format!("accepting for {}", shared.listener.name)));
+            accepting.push(tokio::task::spawn_local(async move {
+                let _vital = vital;
+                let serve = |socket, peer| Rc::clone(&service).serve(socket, peer);
+                if let Err(error) = accept(bound, &service.listener.name, &service.drain, &service.metrics, &clients, serve).await {
+                    tracing::error!(listener = service.listener.name, %error, "cannot accept on this worker");
+                }
+            }));
+        }
+        self.drain.closing.cancelled().await;
+        for task in accepting {
+            // Ends by itself once `closing` is cancelled.
+            let _ = task.await;
+        }
+        tokio::select! {
+            // Closed by whoever leads the drain.
+            () = self.clients.wait() => {}
+            () = async { self.drain.cut.cancelled().await; sleep(Duration::from_secs(1)).await } => {}
+        }
     }
 }

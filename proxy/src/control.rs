@@ -1,6 +1,6 @@
 //! What the admin server may see and do.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use crate::admin::{Control, ListenerFacts, ListenerSnapshot, Snapshot, State};
@@ -8,6 +8,54 @@ use crate::app::Shared;
 use crate::drain::Drain;
 use crate::logging::LogControl;
 use crate::metrics::Metrics;
+
+/// Notices when a part without which the process only looks alive ends before the drain, by a panic say. Cheap to clone.
+#[derive(Clone)]
+pub struct Vitals {
+    drain: Drain,
+    /// The first part that was lost.
+    lost: Arc<OnceLock<String>>,
+}
+
+/// Lives as long as its part does.
+pub struct Vital {
+    part: String,
+    vitals: Vitals,
+}
+
+impl Vitals {
+    /// Nothing lost. From `drain.closing` on, everything may end.
+    #[must_use]
+    pub fn new(drain: Drain) -> Self {
+        Self { drain, lost: Arc::default() }
+    }
+
+    /// A guard for the task or thread that does `part`, to be moved into it.
+    #[must_use]
+    pub fn guard(&self, part: String) -> Vital {
+        Vital { part, vitals: self.clone() }
+    }
+
+    /// Whether every guard is still held.
+    ///
+    /// # Errors
+    /// What was lost, and what to do.
+    pub fn check(&self) -> Result<(), String> {
+        match self.lost.get() {
+            None => Ok(()),
+            Some(part) => Err(format!("{part} has died; restart this process, the log says what happened")),
+        }
+    }
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        // One that dies takes others along: the first is the cause.
+        if !self.vitals.drain.closing.is_cancelled() && self.vitals.lost.set(self.part.clone()).is_ok() {
+            tracing::error!(part = self.part, "a part of this process has died: liveness says no from now on");
+        }
+    }
+}
 
 /// The process as the admin server knows it.
 pub struct ProcessControl {
@@ -17,6 +65,8 @@ pub struct ProcessControl {
     pub listeners: Vec<Arc<Shared>>,
     /// The end of the process.
     pub drain: Drain,
+    /// Whether all parts live.
+    pub vitals: Vitals,
     /// The log filter.
     pub log: LogControl,
     /// Threads that carry traffic.
@@ -74,6 +124,10 @@ impl Control for ProcessControl {
         }
     }
 
+    fn alive(&self) -> Result<(), String> {
+        self.vitals.check()
+    }
+
     fn metrics(&self) -> String {
         self.metrics.render().unwrap_or_else(|error| format!("# {error}\n"))
     }
@@ -106,5 +160,32 @@ impl Control for ProcessControl {
 
     fn log_level(&self) -> String {
         self.log.level()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_panics_is_named_and_one_that_ends_in_the_drain_is_not() {
+        let drain = Drain::new();
+        let vitals = Vitals::new(drain.clone());
+        let late = vitals.guard("worker-0".to_owned());
+        let [first, second] = ["worker-1", "worker-2"].map(|part| vitals.guard(part.to_owned()));
+        assert_eq!(vitals.check(), Ok(()));
+        for guard in [first, second] {
+            let worker = std::thread::spawn(move || {
+                let _guard = guard;
+                panic!("as intended by this test");
+            });
+            assert!(worker.join().is_err());
+            assert!(vitals.check().unwrap_err().starts_with("worker-1 has died;"));
+        }
+        let calm = Vitals::new(drain.clone());
+        let guard = calm.guard("worker-0".to_owned());
+        drain.closing.cancel();
+        drop((late, guard));
+        assert_eq!(calm.check(), Ok(()));
     }
 }

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use prometheus::IntGauge;
 use rustix::fs::Mode;
 use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +26,8 @@ use crate::stream::Socket;
 const BACKLOG: i32 = 4096;
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// How often an accept queue that is being emptied is tried again when there are no descriptors: 4 s with the pauses between.
+const MAX_TRIES: usize = 10;
 /// Between two lines in the log about the same trouble.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
@@ -58,7 +59,11 @@ pub fn bind(address: &ListenAddr, workers: usize) -> Result<Vec<Bound>, String> 
     };
     match address {
         ListenAddr::Tcp(wanted) => {
+            let taken = is_taken(*wanted);
             let first = bind_tcp(*wanted).map_err(explain)?;
+            if taken {
+                warn_of_another(*wanted);
+            }
             let actual = first.local_addr().map_err(explain)?;
             let rest = (1..workers).map(|_| bind_tcp(actual));
             std::iter::once(Ok(first)).chain(rest).map(|socket| socket.map(Bound::Tcp).map_err(explain)).collect()
@@ -80,16 +85,50 @@ impl Bound {
             Self::Unix(..) => None,
         }
     }
+
+    /// The client that has waited longest; `WouldBlock` when there is none.
+    fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(tcp) => {
+                let (client, peer) = tcp.accept()?;
+                client.set_nonblocking(true)?;
+                Ok((Socket::Tcp(TcpStream::from_std(client)?), Some(peer)))
+            }
+            Self::Unix(unix, _) => {
+                let (client, _) = unix.accept()?;
+                client.set_nonblocking(true)?;
+                Ok((Socket::Unix(UnixStream::from_std(client)?), None))
+            }
+        }
+    }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Whether a socket listens on `address` already, one that would share it or not. False for port 0.
+#[must_use]
+pub fn is_taken(address: SocketAddr) -> bool {
+    // Without SO_REUSEPORT the kernel refuses the address next to one who listens; those that are only closing do not count.
+    let alone = new_tcp(address).and_then(|socket| socket.bind(&SockAddr::from(address)));
+    alone.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// Both get a part of the clients, and nothing else would tell.
+pub fn warn_of_another(address: SocketAddr) {
+    tracing::warn!("another process listens on {address} too (SO_REUSEPORT): a takeover, or a mistake?");
+}
+
+fn new_tcp(address: SocketAddr) -> io::Result<RawSocket> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         // `[::]` means IPv6 and IPv4, whatever the system's default is.
         socket.set_only_v6(false)?;
     }
+    Ok(socket)
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = new_tcp(address)?;
+    socket.set_reuse_port(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -99,8 +138,9 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     if path.metadata().is_ok_and(|file| file.file_type().is_socket()) {
         match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-            // Left behind by a process that was killed.
-            Err(_) => std::fs::remove_file(path)?,
+            // Left behind by a process that was killed. Any other error may come from one that lives, and is somebody else's.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Err(error) => return Err(error),
         }
     }
     // Mode 0660 from the first moment: a chmod afterwards would leave a gap for others to connect in. The mask is the process's, but
@@ -208,8 +248,7 @@ where
                 pause = MIN_PAUSE;
                 tasks.spawn_local(serve(client, peer));
             }
-            // The client has gone again while it waited in the queue.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+            Err(error) if is_of_one_client(&error) => {}
             Err(error) => {
                 metrics.accept_errors.inc();
                 // Not once per streak: clients that leave free descriptors one by one, and each would begin a new one.
@@ -222,15 +261,47 @@ where
             }
         }
     }
-    while let Some(Ok((client, peer))) = socket.accept().now_or_never() {
-        tasks.spawn_local(serve(client, peer));
+    let queue = socket.into_bound()?;
+    tokio::select! {
+        () = drain.cut.cancelled() => {}
+        () = empty(&queue, name, metrics, |client, peer| drop(tasks.spawn_local(serve(client, peer)))) => {}
     }
     Ok(())
 }
 
+/// The client has gone again while it waited in the queue.
+fn is_of_one_client(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+}
+
+/// Hands over all who wait in the kernel's queue. By the plain system call: tokio's accept() would leave some behind, as it does not even
+/// look while it remembers an empty queue, or when the task has used up its turn.
+async fn empty(queue: &Bound, name: &str, metrics: &ListenerMetrics, hand_over: impl Fn(Socket, Option<SocketAddr>)) {
+    let mut tries = 0;
+    let mut pause = MIN_PAUSE;
+    loop {
+        match queue.accept() {
+            Ok((client, peer)) => hand_over(client, peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if is_of_one_client(&error) => {}
+            Err(error) => {
+                metrics.accept_errors.inc();
+                tries += 1;
+                if tries == MAX_TRIES {
+                    tracing::error!(listener = name, %error, "cannot accept the last clients: those who wait in the kernel's queue are reset");
+                    return;
+                }
+                // Clients that leave in the drain free descriptors.
+                sleep(pause).await;
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+        }
+    }
+}
+
 enum Listening {
     Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "removes the file when the last worker drops it")] Arc<SocketFile>),
+    Unix(UnixListener, Arc<SocketFile>),
 }
 
 impl Listening {
@@ -241,10 +312,37 @@ impl Listening {
         })
     }
 
+    /// Out of the runtime's hands, still open.
+    fn into_bound(self) -> io::Result<Bound> {
+        Ok(match self {
+            Self::Tcp(tcp) => Bound::Tcp(tcp.into_std()?),
+            Self::Unix(unix, file) => Bound::Unix(unix.into_std()?, file),
+        })
+    }
+
     async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         match self {
             Self::Tcp(tcp) => tcp.accept().await.map(|(client, peer)| (Socket::Tcp(client), Some(peer))),
             Self::Unix(unix, _) => unix.accept().await.map(|(client, _)| (Socket::Unix(client), None)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_socket_file_that_nobody_answers_on_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (stale, live) = (dir.path().join("stale"), dir.path().join("live"));
+        drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+        assert_eq!(bind(&ListenAddr::Unix(stale.clone()), 2).unwrap().len(), 2);
+        assert!(!stale.exists(), "removed with the last worker");
+        // Connecting fails, but not because nobody is there: it is of another kind.
+        let other = std::os::unix::net::UnixDatagram::bind(&live).unwrap();
+        let why = bind(&ListenAddr::Unix(live.clone()), 1).err().unwrap();
+        assert!(why.contains("cannot listen on") && live.exists(), "{why}");
+        drop(other);
     }
 }

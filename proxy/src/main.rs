@@ -9,16 +9,17 @@
 
 use std::convert::Infallible;
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{ExitCode, exit};
 use std::sync::Arc;
 
 use redis_tls_proxy::admin;
-use redis_tls_proxy::app::App;
+use redis_tls_proxy::app::{App, Shared};
 use redis_tls_proxy::cli::{self, Command, Exit};
 use redis_tls_proxy::config::Loaded;
 use redis_tls_proxy::control::ProcessControl;
 use redis_tls_proxy::sandbox::{Allowed, confine};
-use redis_tls_proxy::{check, limits, logging, wait};
+use redis_tls_proxy::{check, limits, listener, logging, wait};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -97,7 +98,7 @@ fn run(loaded: Loaded) -> Result<bool, Failure> {
 
     let admin_socket = process
         .admin
-        .map(|address| admin::bind(address).map_err(|error| Failure::usage(format!("admin: cannot listen on {address}: {error}"))))
+        .map(|address| bind_admin(address).map_err(|error| Failure::usage(format!("admin: cannot listen on {address}: {error}"))))
         .transpose()?;
     let allowed = Allowed::for_config(&config);
     let app = App::build(config).map_err(Failure::usage)?;
@@ -109,6 +110,7 @@ fn run(loaded: Loaded) -> Result<bool, Failure> {
         metrics: Arc::clone(&app.metrics),
         listeners: app.listeners().to_vec(),
         drain: app.drain.clone(),
+        vitals: app.vitals.clone(),
         log,
         workers: process.workers,
         sandbox: sandbox.clone(),
@@ -116,14 +118,26 @@ fn run(loaded: Loaded) -> Result<bool, Failure> {
     let _admin =
         admin_socket.map(|socket| admin::spawn(socket, Arc::new(control))).transpose().map_err(|error| Failure::run_time(&error))?;
     announce(&app, process.admin, &sandbox);
-    runtime().map_err(|error| Failure::run_time(&error))?.block_on(async {
+    let listeners = app.listeners().to_vec();
+    finish(runtime().map_err(|error| Failure::run_time(&error))?, async {
         let mut signals = Signals::new().map_err(|error| Failure::run_time(&error))?;
+        let hangup = signal(SignalKind::hangup()).map_err(|error| Failure::run_time(&error))?;
         let (stop, stopped) = oneshot::channel();
         tokio::select! {
             clean = app.run(async { drop(stopped.await) }) => clean.map_err(|error| Failure::run_time(&error)),
+            never = look_at_every_hangup(hangup, &listeners) => match never {},
             never = first_stops_second_ends(&mut signals, stop) => match never {},
         }
     })
+}
+
+fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
+    let taken = listener::is_taken(address);
+    let socket = admin::bind(address)?;
+    if taken {
+        listener::warn_of_another(address);
+    }
+    Ok(socket)
 }
 
 fn raise_limits(max_clients: u64) {
@@ -137,7 +151,7 @@ fn raise_limits(max_clients: u64) {
     }
 }
 
-fn announce(app: &App, admin: Option<std::net::SocketAddr>, sandbox: &str) {
+fn announce(app: &App, admin: Option<SocketAddr>, sandbox: &str) {
     for shared in app.listeners() {
         let listener = &shared.listener;
         tracing::info!(
@@ -182,13 +196,29 @@ async fn first_stops_second_ends(signals: &mut Signals, stop: oneshot::Sender<()
     exit(INTERRUPTED)
 }
 
+/// SIGHUP asks for the look at files that is due every other second anyway; without a handler it would end the process.
+async fn look_at_every_hangup(mut hangup: Signal, listeners: &[Arc<Shared>]) -> Infallible {
+    loop {
+        hangup.recv().await;
+        listeners.iter().for_each(|shared| shared.look_at_files());
+        tracing::info!("SIGHUP: looked at certificates and passwords");
+    }
+}
+
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
+/// Runs to the end of `future` and no further: dropping the runtime would wait for its blocking threads, and getaddrinfo has no deadline.
+fn finish<T>(runtime: Runtime, future: impl Future<Output = T>) -> T {
+    let output = runtime.block_on(future);
+    runtime.shutdown_background();
+    output
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     match runtime() {
-        Ok(runtime) => runtime.block_on(future),
+        Ok(runtime) => finish(runtime, future),
         Err(error) => {
             print(&format!("redis-tls-proxy: cannot start: {error}\n"), false);
             exit(i32::from(FAILED));

@@ -27,6 +27,11 @@ async fn draining(front: &Front) {
     until("it drains", SOON, || front.proxy.stderr().contains("draining")).await.unwrap();
 }
 
+/// How it took its leave.
+fn last_line(front: &Front) -> String {
+    front.proxy.stderr().lines().last().unwrap().to_owned()
+}
+
 /// Sends `batch` GETs at a time until the connection ends; returns how many replies came. Every one must be whole and right.
 async fn hammer(address: SocketAddr, key: String, value: Vec<u8>, batch: usize) -> usize {
     let reply = [format!("${}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat();
@@ -115,6 +120,32 @@ async fn a_client_that_has_just_connected_gets_its_first_answer() {
     assert_eq!(exit_code(&mut front, SOON).await, 0);
 }
 
+/// More than one look at the queue hands over, on every worker; they connect and ask while the process cannot run.
+#[tokio::test]
+async fn all_who_wait_in_the_accept_queue_are_served() {
+    const CLIENTS: usize = 600;
+    let authority = Authority::new().unwrap();
+    let redis = Redis::start(&authority).await.unwrap();
+    let mut front = redis_front(&redis, &[]).await;
+    front.proxy.signal(Signal::STOP);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = front.tcp().await;
+        client.write_all(&lab::resp::encode(&["PING"])).await.unwrap();
+        clients.push(client);
+    }
+    front.proxy.term();
+    front.proxy.signal(Signal::CONT);
+    let mut unserved = 0;
+    for mut client in clients {
+        let mut answer = Vec::new();
+        let ended = timeout(SOON, client.read_to_end(&mut answer)).await.unwrap();
+        unserved += usize::from(ended.is_err() || answer != b"+PONG\r\n");
+    }
+    assert_eq!(unserved, 0, "of {CLIENTS}; {}", front.proxy.stderr());
+    assert_eq!(exit_code(&mut front, SOON).await, 0);
+}
+
 /// A client in BLPOP, which nothing will ever end, and the moment from which the server has it.
 async fn blocked(front: &Front, redis: &Redis) -> Resp<TcpStream> {
     let mut client = front.resp().await;
@@ -138,6 +169,8 @@ async fn who_is_still_busy_at_the_drain_timeout_is_cut() {
     assert_eq!(exit_code(&mut front, SOON).await, 1);
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert!(front.proxy.stderr().contains("reason=cut"), "{}", front.proxy.stderr());
+    let last = last_line(&front);
+    assert!(last.contains("WARN stopped: the remaining clients were cut clients=1 seconds="), "{last}");
 }
 
 #[tokio::test]
@@ -262,4 +295,6 @@ async fn a_drain_can_be_asked_for_over_http() {
     assert_eq!(timeout(SOON, client.read_to_end()).await.unwrap().unwrap(), b"");
     drop(client);
     assert_eq!(exit_code(&mut front, SOON).await, 0, "{}", front.proxy.stderr());
+    let (log, last) = (front.proxy.stderr(), last_line(&front));
+    assert!(log.contains("INFO draining delay=0s timeout=25s") && last.contains("INFO drained seconds="), "{log}");
 }

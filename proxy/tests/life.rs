@@ -9,12 +9,14 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lab::{Authority, Proxy, Redis, Resp, free_port, until};
+use lab::process::Signal;
+use lab::{Authority, Leaf, Proxy, Redis, Resp, free_port, until};
 use support::{Front, PROGRAM, SOON, Trust, arguments_for, ask, exit_code, front, redis_front, redis_url, startup, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -215,4 +217,89 @@ async fn probes_answer_while_the_proxy_is_saturated() {
     assert!(front.metric("bytes_total", &[]).await > before + 100_000.0, "there was no load");
     assert_eq!(benchmark.try_wait().unwrap(), None, "the load had ended");
     benchmark.kill().await.unwrap();
+}
+
+/// `/etc/hosts` as a pipe that nobody writes to: getaddrinfo never comes back. `None` where the machine allows no private mounts.
+async fn front_with_a_resolver_that_hangs(trust: &Trust) -> Option<Front> {
+    const MOUNT: &str = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
+    let pipe = trust.path("hosts");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let private = if rustix::process::geteuid().is_root() { &["--mount"][..] } else { &["--map-root-user", "--mount"] };
+    let mount = ["--", "sh", "-c", MOUNT, "sh", pipe.to_str().unwrap()];
+    let probe = Command::new("unshare").args(private).args(mount).arg("true").output();
+    if !probe.is_ok_and(|probe| probe.status.success()) {
+        return None;
+    }
+    let port = free_port().unwrap();
+    let arguments = arguments_for("rediss://db.test:6379", &trust.ca, port, &["--connect-timeout", "1s"]);
+    let proxy = Proxy::builder("unshare").args(private).args(&mount).args(&[PROGRAM]).args(&arguments);
+    Some(Front { proxy: proxy.start().await.unwrap(), port })
+}
+
+#[tokio::test]
+async fn a_resolver_that_hangs_delays_neither_files_nor_the_end() {
+    let trust = Trust::new();
+    let Some(mut front) = front_with_a_resolver_that_hangs(&trust).await else {
+        eprintln!("skipped: this machine allows no private mounts");
+        return;
+    };
+    front.wait("errors_total", &[("kind", "timeout")], |errors| errors >= 1.0).await;
+    std::fs::write(&trust.ca, Authority::new().unwrap().ca_pem()).unwrap();
+    front.wait("reloads_total", &[("result", "ok")], |reloads| reloads == 1.0).await;
+    front.proxy.term();
+    assert_eq!(exit_code(&mut front, Duration::from_secs(3)).await, 0, "{}", front.proxy.stderr());
+}
+
+#[tokio::test]
+async fn a_hangup_is_a_look_at_the_files_and_never_the_end() {
+    let trust = Trust::new();
+    let redis = Redis::start(&trust.authority).await.unwrap();
+    let pair = ["cert", "key"].map(|name| trust.path(name).to_str().unwrap().to_owned());
+    let install = |days: u16| {
+        let issued = trust.authority.issue(&Leaf::server().days_left(days)).unwrap();
+        lab::certs::write_private(Path::new(&pair[1]), &issued.key_pem).unwrap();
+        std::fs::write(&pair[0], issued.chain_pem).unwrap();
+    };
+    install(20);
+    let arguments = ["--listen-cert", &pair[0], "--listen-key", &pair[1], "--drain-delay", "2s"];
+    let mut front = redis_front(&redis, &arguments).await;
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    let in_days = |expiry: f64| ((expiry - now) / 86_400.0).round();
+    let expiry = "listener_certificate_expiry_timestamp_seconds";
+    assert_eq!(in_days(front.metric(expiry, &[]).await), 20.0);
+
+    install(30);
+    front.proxy.signal(Signal::HUP);
+    let looked = |times| front.proxy.stderr().matches("SIGHUP: looked at certificates and passwords").count() == times;
+    until("it looks", SOON, || looked(1)).await.unwrap();
+    assert_eq!(in_days(front.metric(expiry, &[]).await), 30.0);
+
+    front.proxy.term();
+    until("it drains", SOON, || front.proxy.stderr().contains("draining")).await.unwrap();
+    front.proxy.signal(Signal::HUP);
+    until("it looks again", SOON, || looked(2)).await.unwrap();
+    assert_eq!(exit_code(&mut front, SOON).await, 0, "{}", front.proxy.stderr());
+}
+
+#[tokio::test]
+async fn a_second_process_on_a_port_is_warned_of_the_first() {
+    let authority = Authority::new().unwrap();
+    let redis = Redis::start(&authority).await.unwrap();
+    let mut first = redis_front(&redis, &[]).await;
+    let port = first.port;
+    let again = async || {
+        let proxy = Proxy::start(PROGRAM, &arguments_for(&redis_url(redis.port()), &redis.ca_file(), port, &[]), &[]).await.unwrap();
+        Front { proxy, port }
+    };
+    let warned = |front: &Front| front.proxy.stderr().contains(&format!("WARN another process listens on 127.0.0.1:{port} too"));
+    let mut second = again().await;
+    assert_eq!((warned(&first), warned(&second)), (false, true), "{}", second.proxy.stderr());
+    // Connections that the proxies close first keep the port busy, but nobody listens.
+    let client = ask(first.address()).await.unwrap();
+    for front in [&mut first, &mut second] {
+        front.proxy.term();
+        assert_eq!(exit_code(front, SOON).await, 0);
+    }
+    assert!(!warned(&again().await));
+    drop(client);
 }
