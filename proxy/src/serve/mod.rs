@@ -149,9 +149,7 @@ impl Service {
 
     /// A client has `connect_timeout` for its TLS handshake and login: who says nothing does not keep a place for ever.
     async fn within_login<T>(&self, step: impl Future<Output = Result<T>>) -> Result<T> {
-        timeout(self.listener.upstream.connect_timeout, step)
-            .await
-            .unwrap_or_else(|_| Err(Error::client(Kind::Timeout, "the client did not finish its login in time (connect_timeout)")))
+        timeout(self.listener.upstream.connect_timeout, step).await.unwrap_or_else(|_| Err(overdue_client()))
     }
 
     /// Says that there are too many clients, in the protocol's own words, where that can be said in plaintext.
@@ -213,6 +211,10 @@ impl Service {
             self.errors.report("client turned away", error);
         }
     }
+}
+
+fn overdue_client() -> Error {
+    Error::client(Kind::Timeout, "the client did not finish its login in time (connect_timeout)")
 }
 
 async fn accept_tls(socket: Socket, config: Arc<ServerConfig>) -> Result<Stream> {

@@ -1,8 +1,9 @@
 //! Admitting a PostgreSQL client.
 
 use bytes::Bytes;
+use tokio::time::timeout;
 
-use super::{Counted, Leased, Service, accept_tls};
+use super::{Counted, Leased, Service, accept_tls, overdue_client};
 use crate::config::Credentials;
 use crate::error::{Error, Kind, Result, Side};
 use crate::metrics::RejectReason;
@@ -61,8 +62,11 @@ impl Service {
                 return Err(error);
             }
         };
-        let login = self.within_login(self.log_in(&mut client, &mut leased, startup)).await;
-        match login.inspect_err(|error| self.report_upstream("no login at the server", error))? {
+        match self
+            .log_in(&mut client, &mut leased, startup)
+            .await
+            .inspect_err(|error| self.report_upstream("no login at the server", error))?
+        {
             Login::Ready => Ok(Some(self.pair(client, leased, Vec::new()))),
             Login::Refused(code) => {
                 self.metrics.clients_rejected.of(RejectReason::Auth).inc();
@@ -74,10 +78,24 @@ impl Service {
         }
     }
 
-    /// With the proxy's own account, or the client's.
+    /// With the proxy's own account, or the client's. Who does not say its part within `connect_timeout` is to blame.
     async fn log_in(&self, client: &mut Stream, leased: &mut Leased, startup: &Startup) -> Result<Login> {
         let config = self.upstream.config();
-        let upstream = &mut leased.connection.stream;
+        let mut owing = Side::Upstream;
+        let login = self.converse(client, &mut leased.connection.stream, startup, &mut owing);
+        if let Ok(login) = timeout(config.connect_timeout, login).await {
+            return login;
+        }
+        let error = match owing {
+            Side::Client => overdue_client(),
+            Side::Upstream | Side::Ours => overdue_server("the login"),
+        };
+        refuse::say(client, &refuse::for_error(&error)).await;
+        Err(error)
+    }
+
+    async fn converse(&self, client: &mut Stream, upstream: &mut Stream, startup: &Startup, owing: &mut Side) -> Result<Login> {
+        let config = self.upstream.config();
         match (&config.credentials, self.upstream.password()) {
             (Some(Credentials { user: Some(user), .. }), Some(password)) => {
                 let account = Account {
@@ -89,7 +107,7 @@ impl Service {
                 };
                 postgres::log_in(client, upstream, startup, account).await
             }
-            _ => postgres::pass_through(client, upstream, startup).await,
+            _ => postgres::pass_through(client, upstream, startup, owing).await,
         }
     }
 
@@ -106,4 +124,8 @@ impl Service {
             self.errors.report(event, error);
         }
     }
+}
+
+fn overdue_server(what: &str) -> Error {
+    Error::upstream(Kind::Timeout, format!("the server did not finish {what} in time (connect_timeout); is it overloaded?"))
 }
