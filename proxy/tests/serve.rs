@@ -11,13 +11,48 @@ mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lab::{Postgres, free_port};
-use support::{Front, SOON, Trust, front, startup};
+use lab::{Postgres, free_port, until};
+use support::{Front, SOON, Trust, front, reset_on_close, startup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_postgres::NoTls;
+
+/// A server that takes every connection and never gets as far as TLS.
+struct Mute {
+    address: SocketAddr,
+    open: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Mute {
+    async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port().unwrap())).await.unwrap();
+        let mute = Self { address: listener.local_addr().unwrap(), open: Arc::default(), most: Arc::default() };
+        let (open, most) = (Arc::clone(&mute.open), Arc::clone(&mute.most));
+        tokio::spawn(async move {
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let open = Arc::clone(&open);
+                tokio::spawn(async move {
+                    let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        mute
+    }
+
+    fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+}
 
 /// Everything until the end, which must come soon.
 async fn heard(client: &mut TcpStream) -> String {
@@ -77,4 +112,61 @@ async fn a_client_that_does_not_answer_the_servers_question_is_blamed_for_it() {
     let said = heard(&mut say(&front, &startup("postgres", "postgres")).await).await;
     assert!(said.contains("57014"), "{said:?}");
     front.wait("clients_rejected_total", &[("reason", "timeout")], |count| count == 1.0).await;
+}
+
+/// For a backend that does not exist; anybody can send it.
+const CANCEL: [u8; 16] = [0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 0, 0, 0, 2];
+
+#[tokio::test]
+async fn cancel_requests_open_few_connections_at_one_time() {
+    let trust = Trust::new();
+    let server = Mute::start().await;
+    let arguments = ["--workers", "1", "--pool-min-idle", "0", "--connect-timeout", "1s"];
+    let front = front(&format!("postgresql://localhost:{}/db", server.address.port()), &trust.ca, &arguments).await;
+    let mut clients = Vec::new();
+    for _ in 0..30 {
+        clients.push(say(&front, &CANCEL).await);
+    }
+    // As some drivers do; the request counts all the same.
+    clients.iter().for_each(|client| rustix::net::shutdown(client, rustix::net::Shutdown::Write).unwrap());
+    for client in &mut clients {
+        assert_eq!(heard(client).await, "");
+    }
+    assert_eq!(server.most(), 8);
+}
+
+#[tokio::test]
+async fn a_cancel_request_is_given_up_with_its_client() {
+    let trust = Trust::new();
+    let server = Mute::start().await;
+    let arguments = ["--workers", "1", "--pool-min-idle", "0", "--connect-timeout", "60s"];
+    let front = front(&format!("postgresql://localhost:{}/db", server.address.port()), &trust.ca, &arguments).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(say(&front, &CANCEL).await);
+    }
+    until("the first are on their way", SOON, || server.open() == 8).await.unwrap();
+    clients.iter().for_each(reset_on_close);
+    drop(clients);
+    front.wait("clients_open", &[], |open| open == 0.0).await;
+    until("nothing is left at the server", SOON, || server.open() == 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn queries_can_be_cancelled_when_all_places_are_taken() {
+    let trust = Trust::new();
+    let postgres = Postgres::start(&trust.authority).await.unwrap();
+    let url = format!("postgresql://postgres:{}@localhost:{}/postgres", postgres.password(), postgres.port());
+    let front = front(&url, &trust.ca, &["--max-clients", "1"]).await;
+    let config = format!("host=127.0.0.1 port={} user=any dbname=postgres", front.port);
+    let (sql, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let cancel = sql.cancel_token();
+    let query = tokio::spawn(async move { sql.simple_query("select pg_sleep(60)").await.map(drop) });
+    while postgres.sql("select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'").await.unwrap() != "1" {
+        tokio::task::yield_now().await;
+    }
+    cancel.cancel_query(NoTls).await.unwrap();
+    let ended = timeout(SOON, query).await.expect("the query goes on").unwrap();
+    assert_eq!(ended.unwrap_err().code(), Some(&tokio_postgres::error::SqlState::QUERY_CANCELED));
 }

@@ -169,14 +169,17 @@ impl Service {
                 Protocol::Redis if self.client_tls.is_none() => {
                     let mut client = Stream::Plain(socket);
                     // A client that has gone again hears nothing.
-                    let _ = client.write_all(crate::redis::MAX_CLIENTS).await;
+                    let _ = timeout(REFUSAL_LIMIT, client.write_all(crate::redis::MAX_CLIENTS)).await;
                     linger(client).await;
                 }
                 Protocol::Postgres => self.refuse_postgres(socket, &error).await,
                 Protocol::Redis | Protocol::Tls => Stream::Plain(socket).reset(),
             }
         };
-        let _ = timeout(REFUSAL_LIMIT, words).await;
+        tokio::select! {
+            () = words => {}
+            () = self.drain.cut.cancelled() => {}
+        }
         self.refusing.set(self.refusing.get() - 1);
     }
 

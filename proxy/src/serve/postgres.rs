@@ -1,9 +1,12 @@
 //! Admitting a PostgreSQL client.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Counted, Leased, Service, accept_tls, overdue_client};
+use super::{Counted, Leased, REFUSAL_LIMIT, Service, accept_tls, overdue_client};
 use crate::config::Credentials;
 use crate::error::{Error, Kind, Result, Side};
 use crate::metrics::RejectReason;
@@ -11,19 +14,30 @@ use crate::postgres::{self, Account, Login, NoTls, Opening, Startup, TlsStart, r
 use crate::relay::Pair;
 use crate::stream::{Socket, Stream};
 
+/// CancelRequests that one worker carries at one time; the others wait. They need no password, and each costs a connection to the server.
+const MAX_CANCELS: usize = 8;
+
+thread_local! {
+    static CANCELS: Arc<Semaphore> = Arc::new(Semaphore::new(MAX_CANCELS));
+}
+
 impl Service {
     pub(super) async fn admit_postgres(&self, socket: Socket) -> Result<Option<(Pair, Counted)>> {
         match self.within_login(self.open(socket)).await? {
             Opening::Startup(client, startup) => self.start(client, &startup).await,
-            Opening::Cancel(_client, request) => self.cancel(&request).await.map(|()| None),
+            Opening::Cancel(client, request) => self.cancel(&client, &request).await.map(|()| None),
             Opening::Probe => Ok(None),
         }
     }
 
+    /// Only sessions are refused: who is full of runaway queries needs cancelling most, and PostgreSQL serves it too.
     pub(super) async fn refuse_postgres(&self, socket: Socket, why: &Error) {
-        // Whoever cannot even say what it wants is closed without words.
-        if let Ok(Opening::Startup(mut client, _)) = self.open(socket).await {
-            refuse::say(&mut client, &refuse::for_error(why)).await;
+        match timeout(REFUSAL_LIMIT, self.open(socket)).await {
+            Ok(Ok(Opening::Startup(mut client, _))) => refuse::say(&mut client, &refuse::for_error(why)).await,
+            // What goes wrong there is reported there.
+            Ok(Ok(Opening::Cancel(client, request))) => drop(self.cancel(&client, &request).await),
+            // Whoever cannot even say what it wants is closed without words.
+            Ok(Ok(Opening::Probe) | Err(_)) | Err(_) => {}
         }
     }
 
@@ -112,11 +126,24 @@ impl Service {
     }
 
     /// On a connection of its own, as the protocol wants; the client's is closed when the server has closed that one.
-    async fn cancel(&self, request: &Bytes) -> Result<()> {
-        let mut connection = self.upstream.connect().await?;
-        self.metrics.cancels.inc();
-        let carried = self.within_login(postgres::carry_cancel(&mut connection.stream, request)).await;
-        carried.inspect_err(|error| self.report_upstream("cancel request lost", error))
+    ///
+    /// A client that resets the connection gives up; one that closes it does not, for some drivers do so as soon as they have asked.
+    async fn cancel(&self, client: &Stream, request: &Bytes) -> Result<()> {
+        let carried = async {
+            let _turn = CANCELS.with(Arc::clone).acquire_owned().await;
+            let mut connection = self.upstream.connect().await?;
+            self.metrics.cancels.inc();
+            let carried = postgres::carry_cancel(&mut connection.stream, request).await;
+            carried.inspect_err(|error| self.report_upstream("cancel request lost", error))
+        };
+        tokio::select! {
+            carried = timeout(self.listener.upstream.connect_timeout, carried) => carried.unwrap_or_else(|_| {
+                let error = overdue_server("a CancelRequest");
+                self.report_upstream("cancel request lost", &error);
+                Err(error)
+            }),
+            () = client.gone(false) => Ok(()),
+        }
     }
 
     fn report_upstream(&self, event: &'static str, error: &Error) {
