@@ -12,9 +12,10 @@ mod support;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use lab::{Postgres, free_port, until};
-use support::{Front, SOON, Trust, front, reset_on_close, startup};
+use lab::{Gate, Postgres, Redis, free_port, until};
+use support::{Front, SOON, Trust, exit_code, front, redis_url, reset_on_close, startup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -169,4 +170,47 @@ async fn queries_can_be_cancelled_when_all_places_are_taken() {
     cancel.cancel_query(NoTls).await.unwrap();
     let ended = timeout(SOON, query).await.expect("the query goes on").unwrap();
     assert_eq!(ended.unwrap_err().code(), Some(&tokio_postgres::error::SqlState::QUERY_CANCELED));
+}
+
+#[tokio::test]
+async fn who_has_gone_does_not_wait_for_a_connection() {
+    let trust = Trust::new();
+    let server = Mute::start().await;
+    let arguments = ["--pool-min-idle", "0", "--connect-timeout", "60s", "--pool-wait-timeout", "60s"];
+    for url in ["rediss", "postgresql"] {
+        let mut front = front(&format!("{url}://localhost:{}", server.address.port()), &trust.ca, &arguments).await;
+        let words = if url == "rediss" { lab::resp::encode(&["PING"]) } else { startup("app", "db") };
+        for reset in [true, false] {
+            let mut clients = Vec::new();
+            for _ in 0..4 {
+                clients.push(say(&front, &words).await);
+            }
+            until("all wait", SOON, || server.open() >= 4).await.unwrap();
+            clients.iter().filter(|_| reset).for_each(reset_on_close);
+            drop(clients);
+            // A request of Redis' is answered even behind a FIN.
+            let left = if url == "rediss" && !reset { 4.0 } else { 0.0 };
+            front.wait("clients_open", &[], |open| open == left).await;
+        }
+        if url == "postgresql" {
+            front.proxy.term();
+            assert_eq!(exit_code(&mut front, SOON).await, 0, "{}", front.proxy.stderr());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_with_a_fin_behind_it_is_answered_when_its_turn_comes() {
+    let trust = Trust::new();
+    let redis = Redis::start(&trust.authority).await.unwrap();
+    let gate = Gate::start(redis.address()).await.unwrap();
+    let front = front(&redis_url(gate.port()), &redis.ca_file(), &["--pool-min-idle", "0"]).await;
+    gate.freeze();
+    let mut client = say(&front, &lab::resp::encode(&["PING"])).await;
+    rustix::net::shutdown(&client, rustix::net::Shutdown::Write).unwrap();
+    gate.wait_open(1, SOON).await.unwrap();
+    // Long enough for the proxy to look twice whether the client is still there.
+    assert!(timeout(Duration::from_millis(300), client.read(&mut [0])).await.is_err(), "it was closed");
+    gate.thaw();
+    assert_eq!(heard(&mut client).await, "+PONG\r\n");
 }

@@ -116,7 +116,7 @@ impl Service {
             Protocol::Postgres => self.admit_postgres(socket).await,
             Protocol::Tls => {
                 let client = self.client_stream(socket).await?;
-                match self.lease().await {
+                match self.lease(&client).await {
                     Ok(leased) => Ok(Some(self.pair(client, leased, Vec::new()))),
                     Err(error) => {
                         client.reset();
@@ -135,8 +135,17 @@ impl Service {
         }
     }
 
-    async fn lease(&self) -> Result<Leased> {
-        let connection = self.stock.take().await?;
+    /// A connection for `client`, unless that has gone when its turn comes. What a client of Redis has asked for is owed to it even behind a
+    /// FIN; to PostgreSQL that is the end.
+    async fn lease(&self, client: &Stream) -> Result<Leased> {
+        let connection = tokio::select! {
+            biased;
+            () = client.gone(self.listener.protocol == Protocol::Postgres) => {
+                return Err(Error::ours(Kind::Io, "the client left before there was an upstream connection for it"));
+            }
+            // Cancel-safe: the next who waits gets what comes.
+            taken = self.stock.take() => taken?,
+        };
         Ok(Leased { connection, counted: Counted::new(self.metrics.upstream.of(UpstreamState::Leased)) })
     }
 

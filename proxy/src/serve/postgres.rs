@@ -69,7 +69,7 @@ impl Service {
                 Login::Refused(_) | Login::ClientGone => return Ok(None),
             }
         }
-        let mut leased = match self.lease().await {
+        let mut leased = match self.lease(&client).await {
             Ok(leased) => leased,
             Err(error) => {
                 refuse::say(&mut client, &refuse::for_error(&error)).await;

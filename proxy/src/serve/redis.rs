@@ -34,7 +34,7 @@ impl Service {
                 None => return Ok(None),
             },
         };
-        match self.lease().await {
+        match self.lease(&client).await {
             Ok(leased) => Ok(Some(self.pair(client, leased, early_up))),
             Err(error) => {
                 // A client that has gone again hears nothing.
