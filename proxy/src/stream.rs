@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::tls::TlsStream;
 
+/// How long [`linger`] waits for the peer's half.
+pub const LINGER: Duration = Duration::from_secs(1);
 /// How often [`Stream::gone`] looks.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -31,6 +33,16 @@ pub enum Stream {
     Plain(Socket),
     /// TLS over a socket; boxed, because a rustls connection is 1 KiB and most clients speak plaintext.
     Tls(Box<TlsStream>),
+}
+
+/// Sends FIN, then reads until the peer has closed too: closing while its bytes are unread would make the kernel send RST, which can overtake
+/// our last words. At most [`LINGER`]; failures are of no interest any more.
+pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let over = async {
+        stream.shutdown().await?;
+        tokio::io::copy(stream, &mut tokio::io::sink()).await
+    };
+    let _ = timeout(LINGER, over).await;
 }
 
 impl Stream {

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lab::{Gate, Postgres, Redis, free_port, until};
-use support::{Front, SOON, Trust, exit_code, front, redis_url, reset_on_close, startup};
+use lab::{Gate, Leaf, Postgres, Redis, free_port, until};
+use support::{Front, SOON, Trust, exit_code, front, redis_front, redis_url, reset_on_close, startup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::NoTls;
 
 /// A server that takes every connection and never gets as far as TLS.
@@ -213,4 +213,105 @@ async fn a_request_with_a_fin_behind_it_is_answered_when_its_turn_comes() {
     assert!(timeout(Duration::from_millis(300), client.read(&mut [0])).await.is_err(), "it was closed");
     gate.thaw();
     assert_eq!(heard(&mut client).await, "+PONG\r\n");
+}
+
+fn with_certificate(trust: &Trust) -> [String; 4] {
+    let files = trust.authority.issue(&Leaf::server()).unwrap().write(trust.dir.path(), "listen").unwrap();
+    ["--listen-cert".into(), files.cert.to_str().unwrap().into(), "--listen-key".into(), files.key.to_str().unwrap().into()]
+}
+
+#[tokio::test]
+async fn who_has_not_logged_in_does_not_hold_the_drain() {
+    let trust = Trust::new();
+    let server = Mute::start().await;
+    let secret = trust.path("client-password");
+    lab::certs::write_private(&secret, "Local-s3cret-88").unwrap();
+    let password = ["--client-auth", "password", "--client-password-file", secret.to_str().unwrap()].map(String::from);
+    let certificate = with_certificate(&trust);
+    // Protocol, settings, first words, last words.
+    let cases: [(_, &[String], Vec<u8>, &str); 5] = [
+        ("postgresql", &[], Vec::new(), ""),
+        ("postgresql", &password, startup("app", "db"), "57P01"),
+        ("rediss", &password, Vec::new(), ""),
+        ("rediss", &certificate, Vec::new(), ""),
+        ("tls", &certificate, b"\x16\x03\x01".to_vec(), ""),
+    ];
+    let ends = cases.into_iter().map(|(protocol, settings, words, last)| {
+        let (trust, server) = (&trust, &server);
+        async move {
+            // The server is never asked for anything but the proxy's password, which passes nobody in.
+            let url = format!("{protocol}://{}localhost:{}", if protocol == "tls" { "" } else { "app:pw@" }, server.address.port());
+            let mut arguments = vec!["--pool-min-idle", "0", "--connect-timeout", "60s"];
+            arguments.extend(settings.iter().map(String::as_str));
+            let mut front = front(&url, &trust.ca, &arguments).await;
+            let mut client = say(&front, &words).await;
+            front.wait("clients_open", &[], |open| open == 1.0).await;
+            let started = Instant::now();
+            front.proxy.term();
+            let said = heard(&mut client).await;
+            assert!(said.contains(last), "{protocol}: {said:?}");
+            drop(client);
+            assert_eq!(exit_code(&mut front, SOON).await, 0, "{protocol}: {}", front.proxy.stderr());
+            assert!(started.elapsed() < Duration::from_secs(3), "{protocol}: {:?}", started.elapsed());
+        }
+    });
+    futures_util::future::join_all(ends).await;
+}
+
+#[tokio::test]
+async fn a_silent_client_behind_tls_costs_no_connection() {
+    let trust = Trust::new();
+    let redis = Redis::start(&trust.authority).await.unwrap();
+    let certificate = with_certificate(&trust);
+    let arguments = [&["--workers", "1"][..], &certificate.each_ref().map(String::as_str)].concat();
+    let front = front(&redis_url(redis.port()), &trust.ca, &arguments).await;
+    let connector = tokio_rustls::TlsConnector::from(lab::tls::client_config(&trust.authority, None).unwrap());
+    let connect = async || connector.connect("localhost".try_into().unwrap(), front.tcp().await).await.unwrap();
+    let mut silent = connect().await;
+    let mut spoke = lab::Resp::new(connect().await);
+    assert_eq!(spoke.command(&["PING"]).await.unwrap().text(), "PONG");
+    assert_eq!(front.metric("leases_total", &[]).await, 1.0);
+    // In two pieces, of which the first is read before there is a connection.
+    silent.write_all(b"PI").await.unwrap();
+    front.wait("leases_total", &[], |leases| leases == 2.0).await;
+    silent.write_all(b"NG\r\n").await.unwrap();
+    assert_eq!(lab::Resp::new(silent).read().await.unwrap().text(), "PONG");
+}
+
+#[tokio::test]
+async fn tls_on_a_plaintext_listener_of_redis_is_refused_at_once() {
+    let trust = Trust::new();
+    let secret = trust.path("client-password");
+    lab::certs::write_private(&secret, "Local-s3cret-88").unwrap();
+    let redis = Redis::start(&trust.authority).await.unwrap();
+    for more in [&[][..], &["--client-auth", "password", "--client-password-file", secret.to_str().unwrap()]] {
+        let front = redis_front(&redis, more).await;
+        let connector = tokio_rustls::TlsConnector::from(lab::tls::client_config(&trust.authority, None).unwrap());
+        let refused = timeout(SOON, connector.connect("localhost".try_into().unwrap(), front.tcp().await)).await;
+        assert!(refused.expect("it hangs").is_err());
+        front.wait("clients_rejected_total", &[("reason", "protocol")], |count| count == 1.0).await;
+        assert_eq!(front.metric("leases_total", &[]).await, 0.0);
+        let log = front.proxy.stderr();
+        assert!(log.contains("the client speaks TLS, but this listener is plaintext"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_names_the_client_and_hides_no_error_behind_another() {
+    let trust = Trust::new();
+    let server = Mute::start().await;
+    let arguments = ["--pool-min-idle", "0", "--workers", "1"];
+    let front = front(&format!("postgresql://localhost:{}/db", server.address.port()), &trust.ca, &arguments).await;
+    let mut addresses = Vec::new();
+    for words in [&b"\x16\x03\x01\0"[..], &[0, 0, 0, 9, 1], &[0, 0, 0, 9, 1]] {
+        let mut client = say(&front, words).await;
+        addresses.push(format!("client={}", client.local_addr().unwrap()));
+        client.shutdown().await.unwrap();
+        heard(&mut client).await;
+    }
+    front.wait("clients_rejected_total", &[("reason", "protocol")], |count| count == 3.0).await;
+    let log = front.proxy.stderr();
+    assert!(log.contains("began with TLS") && log.contains(&addresses[0]), "{log}");
+    assert!(log.contains("closed in the middle of its first packet") && log.contains(&addresses[1]), "{log}");
+    assert!(!log.contains(&addresses[2]), "equal errors are logged once: {log}");
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Counted, Leased, REFUSAL_LIMIT, Service, accept_tls, overdue_client};
+use super::{Caller, Counted, Leased, REFUSAL_LIMIT, Service, accept_tls, overdue_client};
 use crate::config::Credentials;
 use crate::error::{Error, Kind, Result, Side};
 use crate::metrics::RejectReason;
@@ -22,9 +22,9 @@ thread_local! {
 }
 
 impl Service {
-    pub(super) async fn admit_postgres(&self, socket: Socket) -> Result<Option<(Pair, Counted)>> {
-        match self.within_login(self.open(socket)).await? {
-            Opening::Startup(client, startup) => self.start(client, &startup).await,
+    pub(super) async fn admit_postgres(&self, socket: Socket, caller: Caller) -> Result<Option<(Pair, Counted)>> {
+        match self.within_login(caller, self.open(socket)).await? {
+            Opening::Startup(client, startup) => self.start(client, &startup, caller).await,
             Opening::Cancel(client, request) => self.cancel(&client, &request).await.map(|()| None),
             Opening::Probe => Ok(None),
         }
@@ -61,12 +61,19 @@ impl Service {
         }
     }
 
-    async fn start(&self, mut client: Stream, startup: &Startup) -> Result<Option<(Pair, Counted)>> {
+    async fn start(&self, mut client: Stream, startup: &Startup, caller: Caller) -> Result<Option<(Pair, Counted)>> {
         if let Some(secret) = &self.client_secret {
             let secret = secret.current();
-            match self.within_login(postgres::authenticate(&mut client, startup, &secret.verifier)).await? {
-                Login::Ready => {}
-                Login::Refused(_) | Login::ClientGone => return Ok(None),
+            match self.within_login(caller, postgres::authenticate(&mut client, startup, &secret.verifier)).await {
+                Ok(Login::Ready) => {}
+                Ok(Login::Refused(_) | Login::ClientGone) => return Ok(None),
+                Err(error) => {
+                    if matches!(error.kind, Kind::Timeout | Kind::Draining) {
+                        // Interrupted, so it has not been told yet.
+                        refuse::say(&mut client, &refuse::for_error(&error)).await;
+                    }
+                    return Err(error);
+                }
             }
         }
         let mut leased = match self.lease(&client).await {
@@ -85,7 +92,7 @@ impl Service {
             Login::Refused(code) => {
                 self.metrics.clients_rejected.of(RejectReason::Auth).inc();
                 let code = code.as_ref().map_or("none", |code| code.as_str());
-                tracing::info!(listener = self.listener.name, code, "the server refused a login; its words went to the client");
+                tracing::info!(listener = self.listener.name, client = %caller, code, "the server refused a login; its words went to the client");
                 Ok(None)
             }
             Login::ClientGone => Ok(None),
