@@ -27,7 +27,7 @@ impl Service {
                 };
                 match self.within_login(caller, greeting).await? {
                     Greeting::Welcome { forward } => forward,
-                    Greeting::Left { .. } => return Ok(None),
+                    Greeting::Left => return Ok(None),
                 }
             }
             None => match self.first_bytes(&mut client, caller).await? {
