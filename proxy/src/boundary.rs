@@ -62,9 +62,59 @@ impl Boundary {
         }
     }
 
-    /// Silence is the only sign: an unknown protocol, or a client that has not said anything yet.
+    /// What a server would say to a client whose session it ends because nothing has happened in it for too long.
+    #[must_use]
+    pub fn idle_farewell(&self) -> Vec<u8> {
+        match self {
+            Self::Postgres(_) => postgres::message::fatal("57P05", "terminating connection due to idle-session timeout"),
+            Self::Redis(_) | Self::Unknown => Vec::new(),
+        }
+    }
+
+    /// Silence is the only sign: an unknown protocol, a lost count, or a client that has not said anything yet. PostgreSQL's is lost for good
+    /// reasons (replication, a COPY), and is not silent after the login before the server has said that it is ready.
     #[must_use]
     pub fn can_only_guess(&self, bytes_from_client: u64) -> bool {
-        matches!(self, Self::Unknown) || bytes_from_client == 0
+        match self {
+            Self::Redis(redis) => redis.is_lost() || bytes_from_client == 0,
+            Self::Postgres(postgres) => postgres.is_idle() && bytes_from_client == 0,
+            Self::Unknown => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::SqlState;
+
+    #[test]
+    fn silence_counts_where_nothing_else_tells() {
+        let mut redis = Boundary::new(Protocol::Redis);
+        assert!(redis.can_only_guess(0) && !redis.can_only_guess(14));
+        redis.on_client(b"*1\r\n$4\r\nPING\r\n");
+        assert!(!redis.can_only_guess(14), "it is owed a reply");
+        redis.on_upstream(b"no reply of Redis\r\n");
+        assert!(redis.can_only_guess(14), "and whether it still is nobody knows");
+
+        let mut postgres = Boundary::new(Protocol::Postgres);
+        assert!(!postgres.can_only_guess(0), "ReadyForQuery is owed");
+        postgres.on_upstream(b"Z\0\0\0\x05I");
+        assert!(postgres.can_only_guess(0));
+        postgres.on_client(b"Q\0\0\0\x05\0");
+        assert!(!postgres.can_only_guess(6));
+
+        assert!(Boundary::new(Protocol::Tls).can_only_guess(1));
+    }
+
+    #[test]
+    fn last_words_are_those_of_the_server() {
+        let code = |words: &[u8]| words.get(5..).and_then(SqlState::of_error).map(|code| code.to_string());
+        let postgres = Boundary::new(Protocol::Postgres);
+        assert_eq!(code(&postgres.farewell()).as_deref(), Some("57P01"));
+        assert_eq!(code(&postgres.idle_farewell()).as_deref(), Some("57P05"));
+        for silent in [Protocol::Redis, Protocol::Tls].map(Boundary::new) {
+            assert!(silent.farewell().is_empty() && silent.idle_farewell().is_empty());
+        }
     }
 }

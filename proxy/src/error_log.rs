@@ -1,5 +1,6 @@
-//! What became of errors: counted always, remembered for the status page, logged at most once per kind and ten seconds.
+//! What became of errors: counted always, remembered for the status page, logged at most once per message and ten seconds.
 
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,7 @@ pub struct ErrorLog {
     listener: String,
     metrics: ListenerMetrics,
     last: Mutex<Option<LastError>>,
-    throttle: Throttle<(String, &'static str, &'static str)>,
+    throttle: Throttle<(String, &'static str, &'static str, String)>,
 }
 
 impl ErrorLog {
@@ -27,13 +28,20 @@ impl ErrorLog {
 
     /// Counts, remembers and perhaps logs an error. `event` is a fixed phrase: what could not be done because of it.
     pub fn report(&self, event: &'static str, error: &Error) {
+        self.report_of(None, event, error);
+    }
+
+    /// As [`ErrorLog::report`], with the address of the client that it befell: of several equal errors the first one's is logged.
+    pub fn report_of(&self, client: Option<&dyn Display>, event: &'static str, error: &Error) {
         self.metrics.error(error.kind);
         let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastError::new(error.side, error.kind, &error.why, now));
         let (side, kind) = (error.side.to_string(), error.kind.label());
-        if let Some(suppressed) = self.throttle.check(&(side, kind, event)) {
+        // With the message: one error must not hide another of its kind.
+        if let Some(suppressed) = self.throttle.check(&(side, kind, event, error.why.clone())) {
             let suppressed = (suppressed > 0).then_some(suppressed);
-            tracing::warn!(listener = self.listener, side = %error.side, kind, error = error.why, suppressed, "{event}");
+            let client = client.map(tracing::field::display);
+            tracing::warn!(listener = self.listener, client, side = %error.side, kind, error = error.why, suppressed, "{event}");
         }
     }
 

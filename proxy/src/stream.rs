@@ -8,10 +8,16 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{sleep, timeout};
 
 use crate::tls::TlsStream;
+
+/// How long [`linger`] waits for the peer's half.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// How often [`Stream::gone`] looks.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A plaintext socket.
 pub enum Socket {
@@ -27,6 +33,16 @@ pub enum Stream {
     Plain(Socket),
     /// TLS over a socket; boxed, because a rustls connection is 1 KiB and most clients speak plaintext.
     Tls(Box<TlsStream>),
+}
+
+/// Sends FIN, then reads until the peer has closed too: closing while its bytes are unread would make the kernel send RST, which can overtake
+/// our last words. At most [`LINGER`]; failures are of no interest any more.
+pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let over = async {
+        stream.shutdown().await?;
+        tokio::io::copy(stream, &mut tokio::io::sink()).await
+    };
+    let _ = timeout(LINGER, over).await;
 }
 
 impl Stream {
@@ -47,6 +63,19 @@ impl Stream {
         }
     }
 
+    /// Waits until the peer has broken the connection, or with `at_fin` has merely ended its half. Notices it within a tenth of a second, reads
+    /// nothing, and is cancel-safe.
+    pub async fn gone(&self, at_fin: bool) {
+        loop {
+            match self.socket().readiness().await {
+                Ok(ready) if ready.is_error() || ready.is_write_closed() || at_fin && ready.is_read_closed() => return,
+                // Looked at by the clock: a socket with unread bytes or room to write is ready all the time.
+                Ok(_) => sleep(LOOK).await,
+                Err(_) => return,
+            }
+        }
+    }
+
     /// True when bytes are waiting that nobody has read yet, or the peer has closed. Never blocks.
     #[must_use]
     pub fn has_unread(&self) -> bool {
@@ -64,6 +93,15 @@ impl Socket {
         match self {
             Self::Tcp(tcp) => tcp.async_io(Interest::READABLE, || self.try_peek()).await,
             Self::Unix(unix) => unix.async_io(Interest::READABLE, || self.try_peek()).await,
+        }
+    }
+
+    /// What is known of the socket, without a system call.
+    async fn readiness(&self) -> io::Result<Ready> {
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
+        match self {
+            Self::Tcp(tcp) => tcp.ready(interest).await,
+            Self::Unix(unix) => unix.ready(interest).await,
         }
     }
 

@@ -16,7 +16,8 @@ async fn run<F: Future<Output = ()>>(script: impl FnOnce(DuplexStream, DuplexStr
     let (mut client, far_client) = duplex(64 * 1024);
     let (mut upstream, far_upstream) = duplex(64 * 1024);
     let startup = startup();
-    let (result, ()) = tokio::join!(pass_through(&mut client, &mut upstream, &startup), script(far_client, far_upstream));
+    let mut owing = Side::Upstream;
+    let (result, ()) = tokio::join!(pass_through(&mut client, &mut upstream, &startup, &mut owing), script(far_client, far_upstream));
     (result, client, upstream)
 }
 
@@ -103,7 +104,8 @@ async fn a_client_that_leaves_to_ask_for_a_password_is_not_an_error() {
     server.write_all(&message::authentication_sasl(&[b"SCRAM-SHA-256"])).await.unwrap();
     let leaving = async move { expect(&mut far_client, &message::authentication_sasl(&[b"SCRAM-SHA-256"])).await };
     let startup = startup();
-    let (result, ()) = tokio::join!(pass_through(&mut client, &mut upstream, &startup), leaving);
+    let mut owing = Side::Upstream;
+    let (result, ()) = tokio::join!(pass_through(&mut client, &mut upstream, &startup, &mut owing), leaving);
     assert_eq!(result.unwrap(), Login::ClientGone);
 }
 

@@ -19,23 +19,23 @@ const LIMIT_BYTES: usize = 64 * 1024 + 256;
 /// Carries the client's login to the server and back until the server says AuthenticationOk, which has then been passed on. After
 /// [`Login::Ready`] both streams stand behind their last whole message and bytes can be copied blindly.
 ///
-/// The caller bounds the time. After an error, or when the future is dropped, both connections are of no use; the client has been told.
+/// `owing` tells at any time who has to speak next: whom to blame if the caller, who bounds the time, gives up. After an error, or when the future is dropped, both connections are of no use; the client has been told.
 ///
 /// # Errors
 /// Either side broke the protocol or its connection, or the server offers only logins that need channel binding.
-pub async fn pass_through<C, U>(client: &mut C, upstream: &mut U, startup: &Startup) -> Result<Login>
+pub async fn pass_through<C, U>(client: &mut C, upstream: &mut U, startup: &Startup, owing: &mut Side) -> Result<Login>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let result = carry(client, upstream, startup).await;
+    let result = carry(client, upstream, startup, owing).await;
     if let Err(error) = &result {
         refuse::say(client, &refuse::for_error(error)).await;
     }
     result
 }
 
-async fn carry<C, U>(client: &mut C, upstream: &mut U, startup: &Startup) -> Result<Login>
+async fn carry<C, U>(client: &mut C, upstream: &mut U, startup: &Startup, owing: &mut Side) -> Result<Login>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
@@ -44,7 +44,7 @@ where
     let mut from_upstream = Frames::new(Side::Upstream, LIMIT_BYTES);
     let mut from_client = Frames::new(Side::Client, LIMIT_BYTES);
     // The client is listened to only while the server waits for it, so that bytes it sends ahead stay where the relay will find them.
-    let mut client_owes = false;
+    *owing = Side::Upstream;
     loop {
         // Frames::next is cancel-safe: what it has read of a message stays in it for the next round.
         tokio::select! {
@@ -58,14 +58,14 @@ where
                         if authentication == Authentication::Ok && from_client.is_halfway() {
                             return Err(Error::client(Kind::Protocol, "sent half a password message and was logged in without it"));
                         }
-                        client_owes = match authentication {
+                        *owing = match authentication {
                             Authentication::Sasl(list) => {
                                 send(client, Side::Client, &without_channel_binding(list)?).await?;
-                                true
+                                Side::Client
                             }
                             other => {
                                 send(client, Side::Client, from_upstream.message()).await?;
-                                !matches!(other, Authentication::Ok | Authentication::SaslFinal(_))
+                                if matches!(other, Authentication::Ok | Authentication::SaslFinal(_)) { Side::Upstream } else { Side::Client }
                             }
                         };
                         if authentication == Authentication::Ok {
@@ -80,11 +80,11 @@ where
                     _ => return Err(Error::upstream(Kind::Protocol, "sent a message that does not belong in a login")),
                 }
             }
-            kind = from_client.next(client), if client_owes => match kind? {
+            kind = from_client.next(client), if *owing == Side::Client => match kind? {
                 // psql does this: it learns that a password is needed, asks for it, and connects again.
                 None => return Ok(Login::ClientGone),
                 Some(b'p') => {
-                    client_owes = false;
+                    *owing = Side::Upstream;
                     send(upstream, Side::Upstream, from_client.message()).await?;
                 }
                 Some(_) => return Err(Error::client(Kind::Protocol, "answered the server's login request with something else")),

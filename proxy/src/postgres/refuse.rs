@@ -1,16 +1,11 @@
 //! The last words to a client that is not served, in PostgreSQL's own form, so that its driver shows them instead of "connection reset".
 
-use std::time::Duration;
-
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
 
 use super::message::fatal;
 use crate::error::{Error, Kind, Side};
-
-/// How long a refused client may take to read and close.
-const LINGER: Duration = Duration::from_secs(1);
-/// What it may have sent meanwhile, and is thrown away.
-const LINGER_BYTES: u64 = 64 * 1024;
+use crate::stream::{LINGER, linger};
 
 /// What a client is told about `error`: only what [`Error::for_client`] allows.
 #[must_use]
@@ -25,15 +20,15 @@ pub fn for_error(error: &Error) -> Vec<u8> {
     }
 }
 
-/// Sends the last message and ends our half of the connection, then waits for the client's half: closing while its bytes are unread would
-/// make the kernel send RST, which can overtake the message. At most a second; failures are of no interest any more.
+/// Sends the last message, then ends the connection so that the client can read it ([`linger`]). At most a second; failures are of no interest
+/// any more.
 pub async fn say<S: AsyncRead + AsyncWrite + Unpin>(client: &mut S, message: &[u8]) {
     let said = async {
-        client.write_all(message).await?;
-        client.shutdown().await?;
-        tokio::io::copy(&mut client.take(LINGER_BYTES), &mut tokio::io::sink()).await
+        if client.write_all(message).await.is_ok() {
+            linger(client).await;
+        }
     };
-    let _ = tokio::time::timeout(LINGER, said).await;
+    let _ = timeout(LINGER, said).await;
 }
 
 #[cfg(test)]

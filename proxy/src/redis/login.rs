@@ -36,10 +36,7 @@ pub enum Greeting {
         forward: Vec<u8>,
     },
     /// It closed, or said QUIT, and was refused nothing. Not an error.
-    Left {
-        /// It never sent a byte: a health check that only connects.
-        probe: bool,
-    },
+    Left,
 }
 
 /// Lets a client log in with the local password: AUTH or HELLO AUTH, any user name. Until then every command is answered as Redis would.
@@ -58,7 +55,6 @@ where
     let mut scanner = RequestScanner::unauthenticated();
     // Bytes at the front of `input` that the scanner has seen: they begin a frame that is not complete.
     let mut scanned = 0;
-    let mut probe = true;
     loop {
         match scanner.next(input.get(scanned..).unwrap_or_default()) {
             Ok(Some(request)) => {
@@ -73,7 +69,7 @@ where
                 };
                 match visit.act(answer).await? {
                     Act::Stay => {}
-                    Act::Leave => return visit.left(probe),
+                    Act::Leave => return visit.left(),
                     Act::Enter(mut forward) => {
                         forward.extend_from_slice(&input);
                         return Ok(Greeting::Welcome { forward });
@@ -85,10 +81,10 @@ where
                 visit.flush().await?;
                 input.reserve(CHUNK_BYTES);
                 match visit.client.read_buf(&mut input).await {
-                    Ok(0) => return visit.left(probe),
-                    Ok(_) => probe = false,
+                    Ok(0) => return visit.left(),
+                    Ok(_) => {}
                     // A prober may reset instead of closing, and a TLS client may leave without saying so.
-                    Err(error) if is_gone(&error) => return visit.left(probe),
+                    Err(error) if is_gone(&error) => return visit.left(),
                     Err(error) => return Err(Error::io(Side::Client, &error)),
                 }
             }
@@ -173,8 +169,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Visit<'_, S> {
     }
 
     /// The client went without logging in. That is an error when it would have liked to stay: somebody has to set a password right.
-    fn left(&self, probe: bool) -> Result<Greeting> {
-        if self.wrong > 0 || self.asked { Err(self.refused()) } else { Ok(Greeting::Left { probe }) }
+    fn left(&self) -> Result<Greeting> {
+        if self.wrong > 0 || self.asked { Err(self.refused()) } else { Ok(Greeting::Left) }
     }
 
     fn refused(&self) -> Error {

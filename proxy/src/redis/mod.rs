@@ -4,6 +4,9 @@
 //! here, in the words that Redis has for it ([`gate`]), and nothing of it reaches a server. A HELLO that carries the password is passed on
 //! without it, so that the server itself says what it is and which protocol it speaks.
 //!
+//! That is its login for good: what it sends from then on is relayed unread. A second AUTH, or the AUTH that has to follow a RESET, asks the
+//! *server*, which does not know the local password and refuses it (WRONGPASS); such a client has to connect anew.
+//!
 //! Then it gets an upstream connection. If the proxy has credentials it logged in there ([`login::login`]) when the connection was opened,
 //! long before; if it has none, the client's own AUTH goes through untouched. If no connection can be had the client hears why in one error
 //! reply ([`refusals`]) and is closed.

@@ -5,6 +5,7 @@ mod redis;
 mod secret;
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 pub use secret::ClientSecret;
@@ -26,9 +27,9 @@ use crate::error_log::ErrorLog;
 use crate::listener::Places;
 use crate::metrics::{ListenerMetrics, RejectReason, UpstreamState};
 use crate::pool::Stock;
-use crate::relay::{Pair, Report, linger, relay};
+use crate::relay::{Pair, Report, relay};
 use crate::reload::Reloaded;
-use crate::stream::{Socket, Stream};
+use crate::stream::{Socket, Stream, linger};
 use crate::tls::{self, TlsStream};
 use crate::upstream::{Connection, Upstream, tune};
 
@@ -36,6 +37,10 @@ use crate::upstream::{Connection, Upstream, tune};
 const MAX_REFUSALS: usize = 64;
 /// How long a client that is refused may take to say what it wanted.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long after it was accepted a client may take to log in or to say its first word, though the process drains: it may come out of the
+/// emptied accept queue, with its first request on the way.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What all clients of one listener share on one worker.
 pub struct Service {
@@ -67,6 +72,22 @@ struct Leased {
     counted: Counted,
 }
 
+/// Who a client is, and since when.
+#[derive(Clone, Copy)]
+struct Caller {
+    peer: Option<SocketAddr>,
+    accepted: Instant,
+}
+
+impl Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.peer {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unix"),
+        }
+    }
+}
+
 /// Counts one in a gauge for as long as it lives.
 struct Counted(IntGauge);
 
@@ -90,33 +111,33 @@ impl Service {
         if let Socket::Tcp(tcp) = &socket {
             tune(tcp, self.listener.tcp_keepalive, self.listener.tcp_user_timeout);
         }
+        let caller = Caller { peer, accepted: Instant::now() };
         let Some(_place) = self.places.take(&self.metrics.clients_open) else {
-            return Box::pin(self.refuse(socket)).await;
+            return Box::pin(self.refuse(socket, caller)).await;
         };
-        let started = Instant::now();
         // Boxed: logging in takes more memory than relaying, and for a moment only.
         let admitted = tokio::select! {
-            admitted = Box::pin(self.admit(socket)) => admitted,
+            admitted = Box::pin(self.admit(socket, caller)) => admitted,
             () = self.drain.cut.cancelled() => Err(Error::ours(Kind::Draining, "the process ended before the client was logged in")),
         };
         match admitted {
             Ok(Some((pair, _leased))) => {
                 let report = relay(pair, self.listener.idle_timeout, &self.drain, &self.metrics).await;
-                self.left(&report, peer, started.elapsed());
+                self.left(&report, caller);
             }
             Ok(None) => {}
-            Err(error) => self.turned_away(&error),
+            Err(error) => self.turned_away(&error, caller),
         }
     }
 
     /// Everything before the relay. `None`: the client left, or what it wanted is done.
-    async fn admit(&self, socket: Socket) -> Result<Option<(Pair, Counted)>> {
+    async fn admit(&self, socket: Socket, caller: Caller) -> Result<Option<(Pair, Counted)>> {
         match self.listener.protocol {
-            Protocol::Redis => self.admit_redis(socket).await,
-            Protocol::Postgres => self.admit_postgres(socket).await,
+            Protocol::Redis => self.admit_redis(socket, caller).await,
+            Protocol::Postgres => self.admit_postgres(socket, caller).await,
             Protocol::Tls => {
-                let client = self.client_stream(socket).await?;
-                match self.lease().await {
+                let client = self.client_stream(socket, caller).await?;
+                match self.lease(&client).await {
                     Ok(leased) => Ok(Some(self.pair(client, leased, Vec::new()))),
                     Err(error) => {
                         client.reset();
@@ -128,15 +149,24 @@ impl Service {
     }
 
     /// Plaintext, or the client's TLS terminated.
-    async fn client_stream(&self, socket: Socket) -> Result<Stream> {
+    async fn client_stream(&self, socket: Socket, caller: Caller) -> Result<Stream> {
         match &self.client_tls {
             None => Ok(Stream::Plain(socket)),
-            Some(config) => self.within_login(accept_tls(socket, config.current())).await,
+            Some(config) => self.within_login(caller, accept_tls(socket, config.current())).await,
         }
     }
 
-    async fn lease(&self) -> Result<Leased> {
-        let connection = self.stock.take().await?;
+    /// A connection for `client`, unless that has gone when its turn comes. What a client of Redis has asked for is owed to it even behind a
+    /// FIN; to PostgreSQL that is the end.
+    async fn lease(&self, client: &Stream) -> Result<Leased> {
+        let connection = tokio::select! {
+            biased;
+            () = client.gone(self.listener.protocol == Protocol::Postgres) => {
+                return Err(Error::ours(Kind::Io, "the client left before there was an upstream connection for it"));
+            }
+            // Cancel-safe: the next who waits gets what comes.
+            taken = self.stock.take() => taken?,
+        };
         Ok(Leased { connection, counted: Counted::new(self.metrics.upstream.of(UpstreamState::Leased)) })
     }
 
@@ -148,17 +178,25 @@ impl Service {
     }
 
     /// A client has `connect_timeout` for its TLS handshake and login: who says nothing does not keep a place for ever.
-    async fn within_login<T>(&self, step: impl Future<Output = Result<T>>) -> Result<T> {
-        timeout(self.listener.upstream.connect_timeout, step)
-            .await
-            .unwrap_or_else(|_| Err(Error::client(Kind::Timeout, "the client did not finish its login in time (connect_timeout)")))
+    async fn within_login<T>(&self, caller: Caller, step: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            outcome = timeout(self.listener.upstream.connect_timeout, step) => outcome.unwrap_or_else(|_| Err(overdue_client())),
+            () = self.too_late(caller) => Err(Error::ours(Kind::Draining, "the process drains, and the client had not finished its login")),
+        }
+    }
+
+    /// Waits until the process drains and the client is no longer [`FRESH`].
+    async fn too_late(&self, caller: Caller) {
+        self.drain.closing.cancelled().await;
+        sleep_until(caller.accepted + FRESH).await;
     }
 
     /// Says that there are too many clients, in the protocol's own words, where that can be said in plaintext.
-    async fn refuse(&self, socket: Socket) {
+    async fn refuse(&self, socket: Socket, caller: Caller) {
         self.metrics.clients_rejected.of(RejectReason::MaxClients).inc();
         let error = Error::ours(Kind::Limit, format!("max_clients ({}) reached", self.listener.max_clients));
-        self.errors.report("client refused", &error);
+        self.errors.report_of(Some(&caller), "client refused", &error);
         if self.refusing.get() >= MAX_REFUSALS {
             if self.listener.protocol == Protocol::Redis && self.client_tls.is_none() {
                 socket.part(crate::redis::MAX_CLIENTS);
@@ -171,34 +209,37 @@ impl Service {
                 Protocol::Redis if self.client_tls.is_none() => {
                     let mut client = Stream::Plain(socket);
                     // A client that has gone again hears nothing.
-                    let _ = client.write_all(crate::redis::MAX_CLIENTS).await;
-                    linger(client).await;
+                    let _ = timeout(REFUSAL_LIMIT, client.write_all(crate::redis::MAX_CLIENTS)).await;
+                    linger(&mut client).await;
                 }
                 Protocol::Postgres => self.refuse_postgres(socket, &error).await,
                 Protocol::Redis | Protocol::Tls => Stream::Plain(socket).reset(),
             }
         };
-        let _ = timeout(REFUSAL_LIMIT, words).await;
+        tokio::select! {
+            () = words => {}
+            () = self.drain.cut.cancelled() => {}
+        }
         self.refusing.set(self.refusing.get() - 1);
     }
 
-    fn left(&self, report: &Report, peer: Option<SocketAddr>, lasted: Duration) {
+    fn left(&self, report: &Report, caller: Caller) {
         self.metrics.clients_closed.of(report.reason).inc();
         if let Some(error) = &report.error {
-            self.errors.report("connection broke", error);
+            self.errors.report_of(Some(&caller), "connection broke", error);
         }
         tracing::info!(
             listener = self.listener.name,
-            client = %Peer(peer),
+            client = %caller,
             reason = report.reason.label(),
             bytes_up = report.bytes_up,
             bytes_down = report.bytes_down,
-            seconds = lasted.as_secs_f64(),
+            seconds = caller.accepted.elapsed().as_secs_f64(),
             "client left"
         );
     }
 
-    fn turned_away(&self, error: &Error) {
+    fn turned_away(&self, error: &Error, caller: Caller) {
         let reason = match (error.side, error.kind) {
             (_, Kind::Draining) => RejectReason::Draining,
             (Side::Client, Kind::Login) => RejectReason::Auth,
@@ -210,24 +251,17 @@ impl Service {
         self.metrics.clients_rejected.of(reason).inc();
         // The upstream's errors are reported where they happen, client or not.
         if error.side != Side::Upstream {
-            self.errors.report("client turned away", error);
+            self.errors.report_of(Some(&caller), "client turned away", error);
         }
     }
+}
+
+fn overdue_client() -> Error {
+    Error::client(Kind::Timeout, "the client did not finish its login in time (connect_timeout)")
 }
 
 async fn accept_tls(socket: Socket, config: Arc<ServerConfig>) -> Result<Stream> {
     let accepted = TlsAcceptor::from(config).accept(socket).await.map_err(|error| tls::explain(Side::Client, &error))?;
     let (socket, connection) = accepted.into_inner();
     Ok(Stream::Tls(Box::new(TlsStream::new(socket, connection.into()))))
-}
-
-struct Peer(Option<SocketAddr>);
-
-impl std::fmt::Display for Peer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
-            None => f.write_str("unix"),
-        }
-    }
 }

@@ -1,8 +1,12 @@
 //! Admitting a PostgreSQL client.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
-use super::{Counted, Leased, Service, accept_tls};
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::{Caller, Counted, Leased, REFUSAL_LIMIT, Service, accept_tls, overdue_client};
 use crate::config::Credentials;
 use crate::error::{Error, Kind, Result, Side};
 use crate::metrics::RejectReason;
@@ -10,19 +14,30 @@ use crate::postgres::{self, Account, Login, NoTls, Opening, Startup, TlsStart, r
 use crate::relay::Pair;
 use crate::stream::{Socket, Stream};
 
+/// CancelRequests that one worker carries at one time; the others wait. They need no password, and each costs a connection to the server.
+const MAX_CANCELS: usize = 8;
+
+thread_local! {
+    static CANCELS: Arc<Semaphore> = Arc::new(Semaphore::new(MAX_CANCELS));
+}
+
 impl Service {
-    pub(super) async fn admit_postgres(&self, socket: Socket) -> Result<Option<(Pair, Counted)>> {
-        match self.within_login(self.open(socket)).await? {
-            Opening::Startup(client, startup) => self.start(client, &startup).await,
-            Opening::Cancel(_client, request) => self.cancel(&request).await.map(|()| None),
+    pub(super) async fn admit_postgres(&self, socket: Socket, caller: Caller) -> Result<Option<(Pair, Counted)>> {
+        match self.within_login(caller, self.open(socket)).await? {
+            Opening::Startup(client, startup) => self.start(client, &startup, caller).await,
+            Opening::Cancel(client, request) => self.cancel(&client, &request).await.map(|()| None),
             Opening::Probe => Ok(None),
         }
     }
 
+    /// Only sessions are refused: who is full of runaway queries needs cancelling most, and PostgreSQL serves it too.
     pub(super) async fn refuse_postgres(&self, socket: Socket, why: &Error) {
-        // Whoever cannot even say what it wants is closed without words.
-        if let Ok(Opening::Startup(mut client, _)) = self.open(socket).await {
-            refuse::say(&mut client, &refuse::for_error(why)).await;
+        match timeout(REFUSAL_LIMIT, self.open(socket)).await {
+            Ok(Ok(Opening::Startup(mut client, _))) => refuse::say(&mut client, &refuse::for_error(why)).await,
+            // What goes wrong there is reported there.
+            Ok(Ok(Opening::Cancel(client, request))) => drop(self.cancel(&client, &request).await),
+            // Whoever cannot even say what it wants is closed without words.
+            Ok(Ok(Opening::Probe) | Err(_)) | Err(_) => {}
         }
     }
 
@@ -46,38 +61,62 @@ impl Service {
         }
     }
 
-    async fn start(&self, mut client: Stream, startup: &Startup) -> Result<Option<(Pair, Counted)>> {
+    async fn start(&self, mut client: Stream, startup: &Startup, caller: Caller) -> Result<Option<(Pair, Counted)>> {
         if let Some(secret) = &self.client_secret {
             let secret = secret.current();
-            match self.within_login(postgres::authenticate(&mut client, startup, &secret.verifier)).await? {
-                Login::Ready => {}
-                Login::Refused(_) | Login::ClientGone => return Ok(None),
+            match self.within_login(caller, postgres::authenticate(&mut client, startup, &secret.verifier)).await {
+                Ok(Login::Ready) => {}
+                Ok(Login::Refused(_) | Login::ClientGone) => return Ok(None),
+                Err(error) => {
+                    if matches!(error.kind, Kind::Timeout | Kind::Draining) {
+                        // Interrupted, so it has not been told yet.
+                        refuse::say(&mut client, &refuse::for_error(&error)).await;
+                    }
+                    return Err(error);
+                }
             }
         }
-        let mut leased = match self.lease().await {
+        let mut leased = match self.lease(&client).await {
             Ok(leased) => leased,
             Err(error) => {
                 refuse::say(&mut client, &refuse::for_error(&error)).await;
                 return Err(error);
             }
         };
-        let login = self.within_login(self.log_in(&mut client, &mut leased, startup)).await;
-        match login.inspect_err(|error| self.report_upstream("no login at the server", error))? {
+        match self
+            .log_in(&mut client, &mut leased, startup)
+            .await
+            .inspect_err(|error| self.report_upstream("no login at the server", error))?
+        {
             Login::Ready => Ok(Some(self.pair(client, leased, Vec::new()))),
             Login::Refused(code) => {
                 self.metrics.clients_rejected.of(RejectReason::Auth).inc();
                 let code = code.as_ref().map_or("none", |code| code.as_str());
-                tracing::info!(listener = self.listener.name, code, "the server refused a login; its words went to the client");
+                tracing::info!(listener = self.listener.name, client = %caller, code, "the server refused a login; its words went to the client");
                 Ok(None)
             }
             Login::ClientGone => Ok(None),
         }
     }
 
-    /// With the proxy's own account, or the client's.
+    /// With the proxy's own account, or the client's. Who does not say its part within `connect_timeout` is to blame.
     async fn log_in(&self, client: &mut Stream, leased: &mut Leased, startup: &Startup) -> Result<Login> {
         let config = self.upstream.config();
-        let upstream = &mut leased.connection.stream;
+        let mut owing = Side::Upstream;
+        let login = self.converse(client, &mut leased.connection.stream, startup, &mut owing);
+        if let Ok(login) = timeout(config.connect_timeout, login).await {
+            return login;
+        }
+        let error = match owing {
+            Side::Client => overdue_client(),
+            Side::Upstream | Side::Ours => overdue_server("the login"),
+        };
+        refuse::say(client, &refuse::for_error(&error)).await;
+        Err(error)
+    }
+
+    async fn converse(&self, client: &mut Stream, upstream: &mut Stream, startup: &Startup, owing: &mut Side) -> Result<Login> {
+        let config = self.upstream.config();
         match (&config.credentials, self.upstream.password()) {
             (Some(Credentials { user: Some(user), .. }), Some(password)) => {
                 let account = Account {
@@ -89,16 +128,29 @@ impl Service {
                 };
                 postgres::log_in(client, upstream, startup, account).await
             }
-            _ => postgres::pass_through(client, upstream, startup).await,
+            _ => postgres::pass_through(client, upstream, startup, owing).await,
         }
     }
 
     /// On a connection of its own, as the protocol wants; the client's is closed when the server has closed that one.
-    async fn cancel(&self, request: &Bytes) -> Result<()> {
-        let mut connection = self.upstream.connect().await?;
-        self.metrics.cancels.inc();
-        let carried = self.within_login(postgres::carry_cancel(&mut connection.stream, request)).await;
-        carried.inspect_err(|error| self.report_upstream("cancel request lost", error))
+    ///
+    /// A client that resets the connection gives up; one that closes it does not, for some drivers do so as soon as they have asked.
+    async fn cancel(&self, client: &Stream, request: &Bytes) -> Result<()> {
+        let carried = async {
+            let _turn = CANCELS.with(Arc::clone).acquire_owned().await;
+            let mut connection = self.upstream.connect().await?;
+            self.metrics.cancels.inc();
+            let carried = postgres::carry_cancel(&mut connection.stream, request).await;
+            carried.inspect_err(|error| self.report_upstream("cancel request lost", error))
+        };
+        tokio::select! {
+            carried = timeout(self.listener.upstream.connect_timeout, carried) => carried.unwrap_or_else(|_| {
+                let error = overdue_server("a CancelRequest");
+                self.report_upstream("cancel request lost", &error);
+                Err(error)
+            }),
+            () = client.gone(false) => Ok(()),
+        }
     }
 
     fn report_upstream(&self, event: &'static str, error: &Error) {
@@ -106,4 +158,8 @@ impl Service {
             self.errors.report(event, error);
         }
     }
+}
+
+fn overdue_server(what: &str) -> Error {
+    Error::upstream(Kind::Timeout, format!("the server did not finish {what} in time (connect_timeout); is it overloaded?"))
 }

@@ -1,73 +1,89 @@
 //! Admitting a Redis client.
 
-use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::sleep;
 
-use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout, timeout_at};
-
-use super::{Counted, Service};
-use crate::error::{Error, Result, Side};
+use super::{Caller, Counted, Service};
+use crate::error::{Error, Kind, Result, Side};
 use crate::redis::{self, Greeting};
-use crate::relay::{Pair, linger};
-use crate::stream::{Socket, Stream};
+use crate::relay::Pair;
+use crate::stream::{Socket, Stream, linger};
+use crate::tls;
 
-/// How long after it was accepted a client may take to say its first word, though the process drains.
-const FRESH: Duration = Duration::from_secs(1);
+/// First byte of a TLS ClientHello's record. No request of Redis' begins so, and a server would wait for the end of its line.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Service {
-    pub(super) async fn admit_redis(&self, socket: Socket) -> Result<Option<(Pair, Counted)>> {
-        let mut client = self.client_stream(socket).await?;
+    pub(super) async fn admit_redis(&self, socket: Socket, caller: Caller) -> Result<Option<(Pair, Counted)>> {
+        let mut client = self.client_stream(socket, caller).await?;
         let early_up = match &self.client_secret {
             Some(secret) => {
                 let secret = secret.current();
-                let greeting = redis::authenticate(&mut client, |password| secret.matches(password));
-                match self.within_login(greeting).await? {
+                let greeting = async {
+                    if let Stream::Plain(socket) = &client {
+                        first_byte(socket).await?;
+                    }
+                    redis::authenticate(&mut client, |password| secret.matches(password)).await
+                };
+                match self.within_login(caller, greeting).await? {
                     Greeting::Welcome { forward } => forward,
-                    Greeting::Left { .. } => return Ok(None),
+                    Greeting::Left => return Ok(None),
                 }
             }
-            None => match self.first_bytes(client).await? {
-                Some(spoke) => {
-                    client = spoke;
-                    Vec::new()
-                }
+            None => match self.first_bytes(&mut client, caller).await? {
+                Some(early_up) => early_up,
                 None => return Ok(None),
             },
         };
-        match self.lease().await {
+        match self.lease(&client).await {
             Ok(leased) => Ok(Some(self.pair(client, leased, early_up))),
             Err(error) => {
                 // A client that has gone again hears nothing.
                 let _ = client.write_all(&redis::refusal(&error)).await;
-                linger(client).await;
+                linger(&mut client).await;
                 Err(error)
             }
         }
     }
 
     /// Waits until the client has something to say: a health check that only connects costs no upstream connection, and a client of Redis
-    /// always speaks first. `None`: it left without a word, or the process drains.
-    async fn first_bytes(&self, client: Stream) -> Result<Option<Stream>> {
-        let Stream::Plain(socket) = &client else { return Ok(Some(client)) };
-        let accepted = Instant::now();
+    /// always speaks first. Its bytes are left in a plaintext socket and taken out of TLS. `None`: it left without a word, was silent for
+    /// `idle_timeout`, or the process drains.
+    async fn first_bytes(&self, client: &mut Stream, caller: Caller) -> Result<Option<Vec<u8>>> {
+        let mut early_up = Vec::new();
         let spoke = async {
-            let limit = self.listener.idle_timeout;
-            if limit.is_zero() { socket.peek().await } else { timeout(limit, socket.peek()).await.unwrap_or(Ok(None)) }
+            match client {
+                Stream::Plain(socket) => first_byte(socket).await.map(|first| first.is_some()),
+                Stream::Tls(tls) => {
+                    tls.read_buf(&mut early_up).await.map(|read| read > 0).map_err(|error| tls::explain(Side::Client, &error))
+                }
+            }
         };
+        let limit = self.listener.idle_timeout;
         tokio::select! {
-            first = spoke => match first {
-                Ok(Some(_)) => Ok(Some(client)),
-                Ok(None) => Ok(None),
-                Err(error) => Err(Error::io(Side::Client, &error)),
-            },
-            () = self.drain.closing.cancelled() => {
-                // Whoever connected a moment ago, perhaps out of the emptied accept queue, has its first request on the way.
-                if client.has_unread() || matches!(timeout_at(accepted + FRESH, socket.peek()).await, Ok(Ok(Some(_)))) {
-                    return Ok(Some(client));
+            biased;
+            spoke = spoke => Ok(spoke?.then_some(early_up)),
+            () = sleep(limit), if !limit.is_zero() => Ok(None),
+            () = self.too_late(caller) => {
+                if client.has_unread() {
+                    return Ok(Some(early_up));
                 }
                 linger(client).await;
                 Ok(None)
             }
         }
+    }
+}
+
+/// The first byte, left where it is; `None` when the client has gone without one.
+async fn first_byte(socket: &Socket) -> Result<Option<u8>> {
+    match socket.peek().await {
+        Ok(Some(TLS_HANDSHAKE)) => {
+            let why = "the client speaks TLS, but this listener is plaintext: use redis:// or give the listener a certificate";
+            Err(Error::client(Kind::Protocol, why))
+        }
+        Ok(first) => Ok(first),
+        // A prober may reset instead of closing.
+        Err(_) => Ok(None),
     }
 }
