@@ -26,7 +26,7 @@ use crate::stream::Socket;
 const BACKLOG: i32 = 4096;
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// How often an accept queue that is being emptied is tried again when there are no descriptors: 4 s with the pauses between.
+/// How often in a row an accept queue that is being emptied is tried without a descriptor to be had: 4 s with the pauses between.
 const MAX_TRIES: usize = 10;
 /// Between two lines in the log about the same trouble.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
@@ -277,11 +277,13 @@ fn is_of_one_client(error: &io::Error) -> bool {
 /// Hands over all who wait in the kernel's queue. By the plain system call: tokio's accept() would leave some behind, as it does not even
 /// look while it remembers an empty queue, or when the task has used up its turn.
 async fn empty(queue: &Bound, name: &str, metrics: &ListenerMetrics, hand_over: impl Fn(Socket, Option<SocketAddr>)) {
-    let mut tries = 0;
-    let mut pause = MIN_PAUSE;
+    let (mut tries, mut pause) = (0, MIN_PAUSE);
     loop {
         match queue.accept() {
-            Ok((client, peer)) => hand_over(client, peer),
+            Ok((client, peer)) => {
+                (tries, pause) = (0, MIN_PAUSE);
+                hand_over(client, peer);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use lab::process::Signal;
 use lab::{Authority, Postgres, Proxy, Redis, Resp, free_port, until};
-use support::{Front, PROGRAM, SOON, Trust, ask, exit_code, redis_front, tls_server};
+use support::{Front, PROGRAM, SOON, Trust, arguments_for, ask, exit_code, redis_front, redis_url, tls_server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -143,6 +143,30 @@ async fn all_who_wait_in_the_accept_queue_are_served() {
         unserved += usize::from(ended.is_err() || answer != b"+PONG\r\n");
     }
     assert_eq!(unserved, 0, "of {CLIENTS}; {}", front.proxy.stderr());
+    assert_eq!(exit_code(&mut front, SOON).await, 0);
+}
+
+/// Each is accepted as soon as another has left, and closed in good order.
+#[tokio::test]
+async fn all_who_wait_are_accepted_even_if_descriptors_are_short() {
+    let authority = Authority::new().unwrap();
+    let redis = Redis::start(&authority).await.unwrap();
+    let port = free_port().unwrap();
+    let arguments = arguments_for(&redis_url(redis.port()), &redis.ca_file(), port, &["--pool-min-idle", "0"]);
+    let limited = Proxy::builder("prlimit").args(&["--nofile=64:64", PROGRAM]).args(&arguments);
+    let mut front = Front { proxy: limited.start().await.unwrap(), port };
+    front.proxy.signal(Signal::STOP);
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(front.tcp().await);
+    }
+    front.proxy.term();
+    front.proxy.signal(Signal::CONT);
+    let mut reset = 0;
+    for mut client in clients {
+        reset += usize::from(timeout(SOON, client.read(&mut [0])).await.unwrap().is_err());
+    }
+    assert_eq!(reset, 0, "{}", front.proxy.stderr());
     assert_eq!(exit_code(&mut front, SOON).await, 0);
 }
 
