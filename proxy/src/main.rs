@@ -49,6 +49,7 @@ fn carry_out(command: Command) -> ExitCode {
             }
         },
         Command::Check { loaded, output } => {
+            loaded.warnings.iter().for_each(|warning| print(&format!("warning: {warning}\n"), false));
             let (text, ok) = block_on(check::check(&loaded.config, output));
             print(&text, true);
             ExitCode::from(if ok { 0 } else { FAILED })

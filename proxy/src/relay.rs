@@ -10,22 +10,21 @@
 //! ```
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use std::future::Future as _;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::boundary::Boundary;
 use crate::drain::Drain;
 use crate::error::{Error, Side};
 use crate::metrics::{CloseReason, ListenerMetrics};
-use crate::stream::Stream;
+use crate::stream::{LINGER, Stream, linger};
 use crate::tls;
 
 /// Read from a socket at once.
@@ -36,9 +35,6 @@ const TURN_BYTES: u64 = 256 * 1024;
 const HALF_CLOSED_LIMIT: Duration = Duration::from_secs(3600);
 /// While draining: how long a client whose protocol cannot tell must be quiet to count as idle.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long a closed client's last bytes are read and dropped: closing with unread bytes sends RST, which can overtake our last reply.
-const LINGER: Duration = Duration::from_secs(1);
-
 thread_local! {
     // One per worker thread, borrowed within a single poll: plaintext on its way through.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER_BYTES].into_boxed_slice());
@@ -198,7 +194,7 @@ impl Relay {
         Poll::Ready(if guess { End::Drained } else { End::Idle })
     }
 
-    async fn finish(self, end: End) -> Report {
+    async fn finish(mut self, end: End) -> Report {
         let (bytes_up, bytes_down) = (self.up.bytes, self.down.bytes);
         let (reason, error) = match end {
             End::Done(reason) => (reason, None),
@@ -208,18 +204,19 @@ impl Relay {
             }
             End::Broke(reason, error) => {
                 if matches!(self.down.state, State::Done) {
-                    linger(self.client).await;
+                    linger(&mut self.client).await;
                 } else {
                     self.client.reset();
                 }
                 (reason, Some(error))
             }
             End::Idle => {
-                self.part(Vec::new()).await;
+                let farewell = self.boundary.idle_farewell();
+                self.part(farewell).await;
                 (CloseReason::Idle, None)
             }
             End::Drained => {
-                let farewell = if self.boundary.is_idle() { self.boundary.farewell() } else { Vec::new() };
+                let farewell = self.boundary.farewell();
                 self.part(farewell).await;
                 (CloseReason::Drain, None)
             }
@@ -231,33 +228,19 @@ impl Relay {
         };
         Report { reason, error, bytes_up, bytes_down }
     }
-}
 
-impl Relay {
-    /// Ends both connections in good order.
+    /// Ends both connections in good order. The farewell must not fall into the middle of a message.
     async fn part(mut self, farewell: Vec<u8>) {
+        let between_messages = self.boundary.is_idle() && self.down.pending.is_empty();
         let client = async {
-            // One that has gone already needs no farewell.
-            let _ = self.client.write_all(&farewell).await;
-            linger(self.client).await;
+            if between_messages {
+                // One that has gone already needs no farewell.
+                let _ = self.client.write_all(&farewell).await;
+            }
+            linger(&mut self.client).await;
         };
         // Both at once: an upstream that does not take its close_notify must not keep the client waiting.
         let _ = timeout(LINGER, async { tokio::join!(self.upstream.shutdown(), client) }).await;
-    }
-}
-
-/// Sends FIN, then reads until the peer has closed too, for a short while: so that our last bytes arrive.
-pub async fn linger(mut stream: Stream) {
-    let drop_bytes = async {
-        stream.shutdown().await?;
-        let mut scrap = [0; 512];
-        while stream.read(&mut scrap).await? > 0 {}
-        Ok::<(), io::Error>(())
-    };
-    tokio::select! {
-        // Whatever fails here, the connection is over.
-        _ = drop_bytes => {}
-        () = sleep(LINGER) => {}
     }
 }
 
