@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use humantime::format_duration;
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol, read_pair};
@@ -176,8 +177,11 @@ impl App {
         tokio::join!(files, join_all(names));
     }
 
+    /// Every worker is complete before the first accepts: a crowd that uses up the descriptors must not find half of them.
     fn start_workers(&mut self) -> io::Result<Vec<JoinHandle<()>>> {
-        (0..self.process.workers)
+        let (report, reports) = mpsc::channel();
+        let go = CancellationToken::new();
+        let workers = (0..self.process.workers)
             .map(|number| {
                 let mine = self.bound.iter_mut().map(Vec::pop);
                 let sockets: Vec<_> = self.listeners.iter().cloned().zip(mine).collect();
@@ -189,21 +193,32 @@ impl App {
                     vitals: self.vitals.clone(),
                 };
                 let (vital, working) = (worker.vital("its thread"), self.working.token());
-                let runtime = move || Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                let (report, go) = (report.clone(), go.clone());
                 thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                     let _vital = vital;
-                    match runtime() {
-                        Ok(runtime) => {
-                            runtime.block_on(worker.work(sockets));
-                            drop(working);
-                            // Dropping it would wait for a resolver that takes its time.
-                            runtime.shutdown_background();
-                        }
-                        Err(error) => tracing::error!(%error, "cannot start a worker"),
-                    }
+                    let (runtime, outcome) = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                        Ok(runtime) => (Some(runtime), Ok(())),
+                        Err(error) => (None, Err(error)),
+                    };
+                    // Nobody listens only when the start has failed already.
+                    let _ = report.send(outcome);
+                    let Some(runtime) = runtime else { return };
+                    runtime.block_on(async {
+                        go.cancelled().await;
+                        worker.work(sockets).await;
+                    });
+                    drop(working);
+                    // Dropping it would wait for a resolver that takes its time.
+                    runtime.shutdown_background();
                 })
             })
-            .collect()
+            .collect::<io::Result<Vec<_>>>()?;
+        drop(report);
+        for _ in &workers {
+            reports.recv().map_err(io::Error::other)??;
+        }
+        go.cancel();
+        Ok(workers)
     }
 }
 
