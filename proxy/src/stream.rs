@@ -76,11 +76,11 @@ impl Stream {
         }
     }
 
-    /// True when bytes are waiting that nobody has read yet, or the peer has closed. Never blocks.
+    /// True when something is waiting that nobody has read yet: bytes, the peer's end, or an error. Never blocks.
     #[must_use]
     pub fn has_unread(&self) -> bool {
-        let mut byte = [std::mem::MaybeUninit::uninit(); 1];
-        SockRef::from(self.socket()).peek(&mut byte).is_ok()
+        // An error counts: the kernel tells of it once, and whoever looks next would take the silence behind it for life.
+        !matches!(self.socket().try_peek(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
