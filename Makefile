@@ -27,11 +27,11 @@ fmt:
 
 # Client libraries of other languages, for proxy/tests/clients.rs.
 clients:
-	@if [ -x .ci/clients ]; then .ci/clients; fi
+	@.ci/clients
 
 packages:
 	@.ci/packages $(PACKAGES)
 
-bench-packages: 
+bench-packages:
 	@.ci/packages $(BENCH_PACKAGES)
 	@.ci/envoy
