@@ -81,6 +81,8 @@ labels! {
         TlsOther = "tls_other",
         /// The peer refused the password, or asked for a login that is not allowed.
         Login = "login",
+        /// The server is there but cannot serve now: it loads its data, has no free place, or is a replica without its primary.
+        Unavailable = "unavailable",
         /// The peer broke its protocol.
         Protocol = "protocol",
         /// A deadline passed.
@@ -144,6 +146,7 @@ impl Error {
             (Side::Upstream, Kind::Tcp) => "the server cannot be reached",
             (Side::Upstream, Kind::Login) => "the server refused the proxy's login",
             (Side::Upstream, kind) if kind.is_tls() => "TLS to the server failed",
+            (Side::Upstream, Kind::Unavailable) => "the server cannot serve now",
             (Side::Upstream, Kind::Timeout) => "the server did not answer in time",
             (Side::Upstream, _) => "the connection to the server failed",
             (Side::Ours, Kind::Limit) => "too many clients",

@@ -43,6 +43,7 @@ pub mod limits;
 pub mod listener;
 pub mod logging;
 pub mod metrics;
+pub mod mux;
 pub mod names;
 pub mod pool;
 pub mod postgres;

@@ -4,6 +4,8 @@
 //! global registry: [`Metrics`] is made by `app` and passed down; each listener gets its own [`ListenerMetrics`], with all labels resolved,
 //! so that counting on the data path is one atomic addition.
 
+mod labels;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -12,129 +14,12 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::error::{Kind, Label, labels};
+pub use labels::{
+    CloseReason, DialPhase, EvictReason, Handshake, LeaseOutcome, PinReason, RefusalReason, RejectReason, ReloadResult, RequestClass,
+    UpstreamState,
+};
 
-labels! {
-    /// Why a client was turned away before it was served.
-    RejectReason {
-        /// `max_clients` reached.
-        MaxClients = "max_clients",
-        /// The process is draining.
-        Draining = "draining",
-        /// Wrong or missing password, or certificate.
-        Auth = "auth",
-        /// The client's TLS handshake failed.
-        Tls = "tls",
-        /// The first bytes were not the listener's protocol.
-        Protocol = "protocol",
-        /// Login took too long.
-        Timeout = "timeout",
-        /// No upstream connection could be had.
-        Upstream = "upstream",
-    }
-}
-
-labels! {
-    /// Why a served client's session ended.
-    CloseReason {
-        /// The client closed first.
-        Client = "client",
-        /// The upstream closed first.
-        Upstream = "upstream",
-        /// The client's connection broke.
-        ClientError = "client_error",
-        /// The upstream's connection broke.
-        UpstreamError = "upstream_error",
-        /// `idle_timeout` passed.
-        Idle = "idle",
-        /// Closed by a drain at a protocol boundary.
-        Drain = "drain",
-        /// Cut when `drain_timeout` passed.
-        Cut = "cut",
-    }
-}
-
-labels! {
-    /// What an upstream connection is doing.
-    UpstreamState {
-        /// Being opened: name, TCP, TLS, login.
-        Connecting = "connecting",
-        /// Ready and unused.
-        Idle = "idle",
-        /// In a client's hands.
-        Leased = "leased",
-    }
-}
-
-labels! {
-    /// The parts of opening an upstream connection.
-    DialPhase {
-        /// Name resolution.
-        Dns = "dns",
-        /// TCP connect.
-        Tcp = "tcp",
-        /// TLS handshake (for PostgreSQL with its SSLRequest).
-        Tls = "tls",
-        /// The proxy's own login.
-        Login = "login",
-    }
-}
-
-labels! {
-    /// TLS version and whether the session was resumed.
-    Handshake {
-        /// TLS 1.2, full.
-        Tls12Full = "1.2,full",
-        /// TLS 1.2, resumed.
-        Tls12Resumed = "1.2,resumed",
-        /// TLS 1.3, full.
-        Tls13Full = "1.3,full",
-        /// TLS 1.3, resumed.
-        Tls13Resumed = "1.3,resumed",
-    }
-}
-
-labels! {
-    /// How a client got its upstream connection.
-    LeaseOutcome {
-        /// One was ready.
-        Warm = "warm",
-        /// A new one was opened for it.
-        Cold = "cold",
-        /// It waited for one that was being opened or returned.
-        Waited = "waited",
-        /// It got none in time.
-        Timeout = "timeout",
-        /// It got none because opening failed.
-        Failed = "failed",
-    }
-}
-
-labels! {
-    /// Why an unused upstream connection was thrown away.
-    EvictReason {
-        /// Older than `pool_max_idle_age`.
-        IdleAge = "idle_age",
-        /// The server closed it or sent something unasked.
-        ServerClosed = "server_closed",
-        /// The name now points elsewhere.
-        Dns = "dns",
-        /// Certificates or passwords changed.
-        Reload = "reload",
-        /// The process is draining.
-        Drain = "drain",
-    }
-}
-
-labels! {
-    /// What became of a changed file.
-    ReloadResult {
-        /// In use now.
-        Ok = "ok",
-        /// Refused; the previous one stays in use.
-        Failed = "failed",
-    }
-}
+use crate::error::{Kind, Label};
 
 /// One metric per value of a closed label set.
 #[derive(Clone)]
@@ -203,6 +88,20 @@ pub struct ListenerMetrics {
     pub listen_cert_expiry: IntGauge,
     /// PostgreSQL cancel requests carried upstream.
     pub cancels: IntCounter,
+    /// Clients with an upstream connection of their own now, in the modes that share.
+    pub pinned: IntGauge,
+    /// Times a client got one.
+    pub pins: By<PinReason, IntCounter>,
+    /// Requests carried upstream.
+    pub requests: By<RequestClass, IntCounter>,
+    /// From a request's arrival to its last reply byte, seconds. One observation for requests that arrived together.
+    pub request_seconds: By<RequestClass, Histogram>,
+    /// Requests on lanes that have no reply yet.
+    pub in_flight: IntGauge,
+    /// Requests that went upstream in one write of a lane.
+    pub batch: Histogram,
+    /// Requests that the proxy answered with an error of its own.
+    pub refusals: By<RefusalReason, IntCounter>,
 }
 
 impl ListenerMetrics {
@@ -246,10 +145,19 @@ struct Families {
     cert_expiry: IntGaugeVec,
     listen_cert_expiry: IntGaugeVec,
     cancels: IntCounterVec,
+    pinned: IntGaugeVec,
+    pins: IntCounterVec,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    in_flight: IntGaugeVec,
+    batch: HistogramVec,
+    refusals: IntCounterVec,
 }
 
 /// 100 us to 10 s: a warm lease takes microseconds, a handshake across a region tens of milliseconds, a timeout seconds.
 const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Requests in one write: powers of two up to what fits into one read of a busy worker.
+const BATCHES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 impl Metrics {
     /// Registers everything.
@@ -267,11 +175,11 @@ impl Metrics {
             accept_errors: make.counters("accept_errors_total", "Failures of accept(2): out of descriptors or memory", &[])?,
             bytes: make.counters("bytes_total", "Payload bytes relayed", &["direction"])?,
             upstream: make.gauges("upstream_connections", "Upstream connections now", &["state"])?,
-            dial_seconds: make.histograms("dial_seconds", "Time to open an upstream connection, by phase", &["phase"])?,
+            dial_seconds: make.histograms("dial_seconds", "Time to open an upstream connection, by phase", SECONDS, &["phase"])?,
             handshakes: make.counters("tls_handshakes_total", "TLS handshakes with the upstream", &["version", "resumed"])?,
             errors: make.counters("errors_total", "Errors on either side", &["kind"])?,
             tls_errors: make.counters("tls_errors_total", "TLS errors on either side", &["kind"])?,
-            pool_wait: make.histograms("pool_wait_seconds", "Time a client waited for its upstream connection", &[])?,
+            pool_wait: make.histograms("pool_wait_seconds", "Time a client waited for its upstream connection", SECONDS, &[])?,
             leases: make.counters("leases_total", "How clients got their upstream connection", &["outcome"])?,
             evictions: make.counters("evictions_total", "Unused upstream connections thrown away", &["reason"])?,
             dns_changes: make.counters("dns_changes_total", "Times the upstream's name changed its addresses", &[])?,
@@ -287,6 +195,18 @@ impl Metrics {
                 &[],
             )?,
             cancels: make.counters("cancel_requests_total", "PostgreSQL cancel requests carried upstream", &[])?,
+            pinned: make.gauges("pinned_clients", "Clients with an upstream connection of their own now (pooled modes)", &[])?,
+            pins: make.counters("pins_total", "Times a client got an upstream connection of its own (pooled modes)", &["reason"])?,
+            requests: make.counters("requests_total", "Requests carried upstream (pooled modes)", &["class"])?,
+            request_seconds: make.histograms(
+                "request_seconds",
+                "From a request's arrival to its reply (pooled modes)",
+                SECONDS,
+                &["class"],
+            )?,
+            in_flight: make.gauges("lane_requests_in_flight", "Requests on lanes that have no reply yet", &[])?,
+            batch: make.histograms("lane_batch_requests", "Requests that went upstream in one write of a lane", BATCHES, &[])?,
+            refusals: make.counters("refusals_total", "Requests answered with an error of the proxy's own", &["reason"])?,
         };
         let draining = make.register(IntGauge::new("redis_tls_proxy_draining", "1 from the first SIGTERM on")?)?;
         let started =
@@ -334,6 +254,13 @@ impl Metrics {
             cert_expiry: f.cert_expiry.with_label_values(&[name]),
             listen_cert_expiry: f.listen_cert_expiry.with_label_values(&[name]),
             cancels: f.cancels.with_label_values(&[name]),
+            pinned: f.pinned.with_label_values(&[name]),
+            pins: By::new(|r: PinReason| by_counter(&f.pins, r.label())),
+            requests: By::new(|c: RequestClass| by_counter(&f.requests, c.label())),
+            request_seconds: By::new(|c: RequestClass| f.request_seconds.with_label_values(&[name, c.label()])),
+            in_flight: f.in_flight.with_label_values(&[name]),
+            batch: f.batch.with_label_values(&[name]),
+            refusals: By::new(|r: RefusalReason| by_counter(&f.refusals, r.label())),
         }
     }
 
@@ -373,8 +300,8 @@ impl Make<'_> {
         self.register(IntGaugeVec::new(Self::opts(name, help), &Self::labels(labels))?)
     }
 
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
-        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(SECONDS.to_vec());
+    fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> prometheus::Result<HistogramVec> {
+        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(buckets.to_vec());
         self.register(HistogramVec::new(opts, &Self::labels(labels))?)
     }
 }

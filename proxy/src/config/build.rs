@@ -227,6 +227,8 @@ fn direct_tls(view: &View<'_>, protocol: Protocol, mistakes: &mut Mistakes) -> b
 fn pool(view: &View<'_>, mistakes: &mut Mistakes) -> Pool {
     let mode = match view.word(Key::Pool) {
         "relay" => PoolMode::Relay,
+        "session" => PoolMode::Session,
+        "multiplex" => PoolMode::Multiplex,
         other => unreachable!("the table has no mode {other}"),
     };
     let (size, min_idle) = (view.count(Key::PoolSize), view.count(Key::PoolMinIdle));

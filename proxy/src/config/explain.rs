@@ -6,7 +6,7 @@ use comfy_table::presets::NOTHING;
 use super::layers::View;
 use super::mistakes::{Origin, Site};
 use super::settings::{Key, SETTINGS, Scope};
-use super::types::{ClientAuth, Config, Credentials, Listener, PoolMode, Protocol};
+use super::types::{ClientAuth, Config, Credentials, Listener, Protocol};
 
 /// The effective settings of one listener, or of the process.
 #[derive(Clone, Debug)]
@@ -159,8 +159,5 @@ fn clients(listener: &Listener) -> String {
 }
 
 fn pool(listener: &Listener) -> String {
-    let mode = match listener.pool.mode {
-        PoolMode::Relay => "relay",
-    };
-    format!("{mode}, {} ready", listener.pool.min_idle)
+    format!("{}, {} ready", listener.pool.mode.name(), listener.pool.min_idle)
 }

@@ -128,7 +128,7 @@ settings! {
     Name "name" Listener, Kind::Label, Preset::Absent("protocol and port, such as redis-6379"),
         "The listener's name in metrics and logs",
         "Unique among the listeners; letters, digits, dot, dash and underscore.";
-    Pool "pool" Listener, Kind::Words { words: &["relay"], later: &["session", "multiplex", "transaction"] }, Preset::Is("relay"),
+    Pool "pool" Listener, Kind::Words { words: &["relay", "session", "multiplex"], later: &["transaction"] }, Preset::Is("relay"),
         "How upstream connections are shared: relay",
         "relay gives every client an upstream connection of its own, taken from a small stock whose TLS handshake is done already.";
     PoolSize "pool-size" Listener, Kind::Count(0, 100_000), Preset::Is("0"),

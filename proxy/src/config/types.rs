@@ -214,6 +214,10 @@ pub struct Pool {
 pub enum PoolMode {
     /// One upstream connection per client, never reused.
     Relay,
+    /// One upstream connection per client for as long as it stays, then brought back to the state of a new one and reused.
+    Session,
+    /// Few upstream connections shared by all clients, request by request (Redis).
+    Multiplex,
 }
 
 impl PoolMode {
@@ -222,6 +226,8 @@ impl PoolMode {
     pub fn name(self) -> &'static str {
         match self {
             Self::Relay => "relay",
+            Self::Session => "session",
+            Self::Multiplex => "multiplex",
         }
     }
 }

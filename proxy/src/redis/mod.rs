@@ -18,6 +18,7 @@
 //! that it announced.
 
 pub mod boundary;
+pub mod class;
 pub mod command;
 pub mod frame;
 pub mod gate;
