@@ -67,6 +67,20 @@ fn bulk<'a>(header: &[u8], rest: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Reque
 
 /// The words of an inline command, after the rules of Redis' `sdssplitargs`.
 fn inline(frame: &[u8]) -> Result<Arguments<'_>, RequestError> {
+    let mut rest = inline_line(frame)?;
+    let mut arguments = Arguments::new();
+    while let Some((word, after)) = inline_word(rest)? {
+        if i64::try_from(arguments.len()).is_ok_and(|count| count >= MAX_UNAUTHENTICATED_COUNT) {
+            return Err(RequestError::UnauthenticatedCount);
+        }
+        arguments.push(Cow::Owned(word));
+        rest = after;
+    }
+    Ok(arguments)
+}
+
+/// An inline frame without its line end.
+pub(super) fn inline_line(frame: &[u8]) -> Result<&[u8], RequestError> {
     let line = frame.strip_suffix(b"\n").ok_or(RequestError::LineEnd)?;
     if line.contains(&b'\n') {
         return Err(RequestError::LineEnd);
@@ -74,20 +88,17 @@ fn inline(frame: &[u8]) -> Result<Arguments<'_>, RequestError> {
     if line.contains(&0) {
         return Err(RequestError::Zero);
     }
-    let mut rest = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut arguments = Arguments::new();
-    loop {
-        rest = rest.split_at_checked(rest.iter().take_while(|&&byte| is_space(byte)).count()).map_or(rest, |(_, rest)| rest);
-        if rest.is_empty() {
-            return Ok(arguments);
-        }
-        if i64::try_from(arguments.len()).is_ok_and(|count| count >= MAX_UNAUTHENTICATED_COUNT) {
-            return Err(RequestError::UnauthenticatedCount);
-        }
-        let (word, after) = word(rest)?;
-        arguments.push(Cow::Owned(word));
-        rest = after;
-    }
+    Ok(line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// A word, unquoted, and what is behind it.
+type Word<'a> = (Vec<u8>, &'a [u8]);
+
+/// The first word of what is left of such a line; `None`: nothing but blanks.
+pub(super) fn inline_word(line: &[u8]) -> Result<Option<Word<'_>>, RequestError> {
+    let blanks = line.iter().take_while(|&&byte| is_space(byte)).count();
+    let rest = line.get(blanks..).unwrap_or_default();
+    if rest.is_empty() { Ok(None) } else { word(rest).map(Some) }
 }
 
 /// The C library's `isspace`.
@@ -96,7 +107,7 @@ fn is_space(byte: u8) -> bool {
 }
 
 /// One word of an inline command from its first byte, unquoted, and what is behind it.
-fn word(mut rest: &[u8]) -> Result<(Vec<u8>, &[u8]), RequestError> {
+fn word(mut rest: &[u8]) -> Result<Word<'_>, RequestError> {
     let mut word = Vec::new();
     while let Some((&byte, after)) = rest.split_first() {
         match byte {

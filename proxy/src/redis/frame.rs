@@ -81,7 +81,7 @@ impl Number {
 /// A count or length of one to three digits with its line end, when all of it is there: nearly all are short and whole. The number, and how
 /// many bytes it takes with its line end. `None` means only that the byte-by-byte way has to look.
 #[inline]
-fn short_number(bytes: &[u8]) -> Option<(u16, usize)> {
+pub(super) fn short_number(bytes: &[u8]) -> Option<(u16, usize)> {
     fn digit(byte: u8) -> Option<u16> {
         let digit = byte.wrapping_sub(b'0');
         (digit <= 9).then_some(u16::from(digit))

@@ -14,6 +14,9 @@
 //! From here on its bytes are relayed, and only framed in passing ([`frame`], [`boundary`]): when the process drains, a client with nothing
 //! owed and both sides between two frames is closed at once, all others may finish.
 //!
+//! In the modes that share connections each request is looked at once more, at its beginning alone ([`head`]): the command table ([`table`]) says
+//! what it would leave on the connection that carries it ([`class`]), and so where it may go. What the table does not know is never guessed.
+//!
 //! [`command`] takes apart the few commands of a login. Whatever a peer sends, memory is bounded by what it really sent, never by a length
 //! that it announced.
 
@@ -22,12 +25,16 @@ pub mod class;
 pub mod command;
 pub mod frame;
 pub mod gate;
+pub mod head;
 pub mod login;
 pub mod refusals;
+pub mod table;
 
 pub use boundary::Boundary;
+pub use class::Class;
 pub use login::{Greeting, authenticate, login, ping};
 pub use refusals::{MAX_CLIENTS, refusal};
+pub use table::classify;
 
 #[cfg(test)]
 mod server_tests;

@@ -1,0 +1,137 @@
+//! Commands that change data and leave nothing on the connection. `[pure]`
+
+use super::Class::Write;
+use super::Group;
+
+pub(super) const WRITES: &[Group] = &[
+    Group {
+        class: Write,
+        why: "writes keys",
+        names: &[
+            // Strings and bitmaps.
+            "APPEND",
+            "DECR",
+            "DECRBY",
+            "GETDEL",
+            "GETEX",
+            "GETSET",
+            "INCR",
+            "INCRBY",
+            "INCRBYFLOAT",
+            "MSET",
+            "MSETNX",
+            "PSETEX",
+            "SET",
+            "SETEX",
+            "SETNX",
+            "SETRANGE",
+            "SETBIT",
+            "BITFIELD",
+            "BITOP",
+            // Redis 8.4, Valkey 9.
+            "MSETEX",
+            "DELEX",
+            "DELIFEQ",
+            // Lists.
+            "LINSERT",
+            "LMOVE",
+            "LMPOP",
+            "LPOP",
+            "LPUSH",
+            "LPUSHX",
+            "LREM",
+            "LSET",
+            "LTRIM",
+            "RPOP",
+            "RPOPLPUSH",
+            "RPUSH",
+            "RPUSHX",
+            // Hashes.
+            "HDEL",
+            "HINCRBY",
+            "HINCRBYFLOAT",
+            "HMSET",
+            "HSET",
+            "HSETNX",
+            // Their fields' expiry: Redis 7.4 and 8.0, Valkey 9.
+            "HEXPIRE",
+            "HEXPIREAT",
+            "HPEXPIRE",
+            "HPEXPIREAT",
+            "HPERSIST",
+            "HGETDEL",
+            "HGETEX",
+            "HSETEX",
+            // Sets.
+            "SADD",
+            "SDIFFSTORE",
+            "SINTERSTORE",
+            "SMOVE",
+            "SPOP",
+            "SREM",
+            "SUNIONSTORE",
+            // Sorted sets.
+            "ZADD",
+            "ZDIFFSTORE",
+            "ZINCRBY",
+            "ZINTERSTORE",
+            "ZMPOP",
+            "ZPOPMAX",
+            "ZPOPMIN",
+            "ZRANGESTORE",
+            "ZREM",
+            "ZREMRANGEBYLEX",
+            "ZREMRANGEBYRANK",
+            "ZREMRANGEBYSCORE",
+            "ZUNIONSTORE",
+            // Places.
+            "GEOADD",
+            "GEOSEARCHSTORE",
+            // Streams. XREADGROUP is elsewhere: it may wait. Redis 8.2: XACKDEL, XDELEX; 8.6: XCFGSET.
+            "XACK",
+            "XADD",
+            "XAUTOCLAIM",
+            "XCLAIM",
+            "XDEL",
+            "XSETID",
+            "XTRIM",
+            "XACKDEL",
+            "XDELEX",
+            "XCFGSET",
+            // Estimates.
+            "PFADD",
+            "PFMERGE",
+            // Vector sets: Redis 8.0.
+            "VADD",
+            "VREM",
+            "VSETATTR",
+            // Any type.
+            "COPY",
+            "DEL",
+            "EXPIRE",
+            "EXPIREAT",
+            "MOVE",
+            "PERSIST",
+            "PEXPIRE",
+            "PEXPIREAT",
+            "RENAME",
+            "RENAMENX",
+            "RESTORE",
+            "UNLINK",
+        ],
+    },
+    Group {
+        class: Write,
+        why: "may store what it finds; the same without STORE is another command",
+        names: &["SORT", "GEORADIUS", "GEORADIUSBYMEMBER"],
+    },
+    // Redis >= 7.4 does a large FLUSHALL in the background and answers when it is done: the connection waits like behind a slow command.
+    Group { class: Write, why: "writes the whole keyspace", names: &["FLUSHALL", "FLUSHDB", "SFLUSH", "SWAPDB"] },
+    // Replicated, so WAIT counts it; the receivers are other connections.
+    Group { class: Write, why: "sends to the subscribers of the server and its replicas", names: &["PUBLISH", "SPUBLISH"] },
+    // A SELECT in a script ends with the script. After SCRIPT DEBUG it would be a session, but then the client is pinned.
+    Group { class: Write, why: "a script that may write", names: &["EVAL", "EVALSHA", "FCALL"] },
+    Group { class: Write, why: "talks to the other server itself while everybody waits; leaves nothing behind", names: &["MIGRATE"] },
+    // The ASKING in it is for this one command.
+    Group { class: Write, why: "what MIGRATE sends to a cluster node", names: &["RESTORE-ASKING"] },
+];
