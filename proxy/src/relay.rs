@@ -9,7 +9,6 @@
 //!                    └──────────── error ────────────────────────► Dead(whose)
 //! ```
 
-use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -24,22 +23,15 @@ use crate::boundary::Boundary;
 use crate::drain::Drain;
 use crate::error::{Error, Side};
 use crate::metrics::{CloseReason, ListenerMetrics};
-use crate::stream::{LINGER, Stream, linger};
+use crate::stream::{LINGER, Stream, linger, with_buffer};
 use crate::tls;
 
-/// Read from a socket at once.
-const BUFFER_BYTES: usize = 64 * 1024;
 /// Moved one way in one turn at most: another client of the worker has its turn before a long transfer goes on.
 const TURN_BYTES: u64 = 256 * 1024;
 /// A pair with one direction closed ends after this long without a byte, so that it cannot live for ever.
 const HALF_CLOSED_LIMIT: Duration = Duration::from_secs(3600);
 /// While draining: how long a client whose protocol cannot tell must be quiet to count as idle.
 const QUIET: Duration = Duration::from_secs(1);
-thread_local! {
-    // One per worker thread, borrowed within a single poll: plaintext on its way through.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER_BYTES].into_boxed_slice());
-}
-
 /// The two connections, and what has been read from them already.
 pub struct Pair {
     /// The client.
@@ -126,7 +118,7 @@ impl Relay {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let before = self.up.bytes + self.down.bytes;
         let boundary = &mut self.boundary;
-        BUFFER.with_borrow_mut(|buffer| {
+        with_buffer(|buffer| {
             // Down first: a reset by the upstream is then met by a read, which can tell it from an end.
             self.down.pump(cx, &mut self.upstream, &mut self.client, buffer, |bytes| boundary.on_upstream(bytes));
             self.up.pump(cx, &mut self.client, &mut self.upstream, buffer, |bytes| boundary.on_client(bytes));

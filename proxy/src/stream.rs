@@ -1,9 +1,10 @@
 //! A connection to a client or an upstream, whatever it is made of.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -18,6 +19,21 @@ use crate::tls::TlsStream;
 pub const LINGER: Duration = Duration::from_secs(1);
 /// How often [`Stream::gone`] looks.
 const LOOK: Duration = Duration::from_millis(100);
+/// Read from a socket at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    // One per worker thread, borrowed within a single poll: plaintext on its way through. An idle connection owns no buffer.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER_BYTES].into_boxed_slice());
+}
+
+/// Lends this thread's buffer of 64 KiB for the length of one poll.
+///
+/// # Panics
+/// When it is lent already: `within` must not poll another task.
+pub fn with_buffer<T>(within: impl FnOnce(&mut [u8]) -> T) -> T {
+    BUFFER.with_borrow_mut(|buffer| within(buffer))
+}
 
 /// A plaintext socket.
 pub enum Socket {
@@ -52,6 +68,35 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.socket(),
+        }
+    }
+
+    /// Writes what the socket takes at once, possibly nothing, and wakes nobody when it takes more: whoever has a rest left must poll.
+    ///
+    /// # Errors
+    /// The socket's own. A connection that takes nothing now is none.
+    pub fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match self {
+            // Past the runtime's cooperative budget, which is meant for a task's own sockets.
+            Self::Plain(Socket::Tcp(tcp)) => tcp.try_write(bytes),
+            Self::Plain(Socket::Unix(unix)) => unix.try_write(bytes),
+            Self::Tls(tls) => match Pin::new(tls.as_mut()).poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
+                Poll::Ready(written) => written,
+                Poll::Pending => Ok(0),
+            },
+        };
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
+        }
+    }
+
+    /// True when TLS has taken bytes that the socket has not: they go out with the next flush.
+    #[must_use]
+    pub fn holds_unsent(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.connection().wants_write(),
         }
     }
 

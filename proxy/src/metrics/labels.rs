@@ -189,7 +189,5 @@ labels! {
         Upstream = "upstream",
         /// None was free in time.
         Timeout = "timeout",
-        /// WAIT whose write went over a connection that is gone.
-        Wait = "wait",
     }
 }

@@ -71,47 +71,80 @@ fn auth(options: &[&[u8]], check: impl Fn(&[u8]) -> bool) -> Answer {
 
 /// HELLO takes its options one after another, as Redis does: after a right AUTH the client is in, even when a later option is wrong.
 fn hello(options: &[&[u8]], check: impl Fn(&[u8]) -> bool) -> Answer {
-    let [version, options @ ..] = options else { return say(HELLO_NO_AUTH) };
-    match integer(version) {
-        Some(2 | 3) => {}
-        Some(_) => return say(b"-NOPROTO unsupported protocol version\r\n"),
-        None => return say(b"-ERR Protocol version is not an integer or out of range\r\n"),
+    let (hello, error) = hello_options(options);
+    let Some(version) = hello.version else { return Answer::Say(error.unwrap_or(Cow::Borrowed(HELLO_NO_AUTH))) };
+    let welcome = match hello.auth {
+        Some((_, password)) if !check(password) => return Answer::Wrong,
+        auth => auth.is_some(),
+    };
+    match (welcome, error) {
+        (true, Some(reply)) => Answer::Welcome { reply, forward: Vec::new() },
+        (true, None) => Answer::Welcome { reply: Cow::Borrowed(b""), forward: encode_hello(version, hello.name) },
+        (false, Some(reply)) => Answer::Say(reply),
+        (false, None) => say(HELLO_NO_AUTH),
     }
-    let mut welcome = false;
-    let mut name = None;
+}
+
+/// What a HELLO asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// 2 or 3; `None`: no change.
+    pub version: Option<u8>,
+    /// User and password.
+    pub auth: Option<(&'a [u8], &'a [u8])>,
+    /// SETNAME.
+    pub name: Option<&'a [u8]>,
+}
+
+/// Reads HELLO's options up to the first that is wrong, and what Redis says about that one.
+#[must_use]
+pub fn hello_options<'a>(options: &[&'a [u8]]) -> (Hello<'a>, Option<Cow<'static, [u8]>>) {
+    let mut hello = Hello::default();
+    let [version, options @ ..] = options else { return (hello, None) };
+    hello.version = match integer(version) {
+        Some(2) => Some(2),
+        Some(3) => Some(3),
+        Some(_) => return (hello, Some(Cow::Borrowed(b"-NOPROTO unsupported protocol version\r\n"))),
+        None => return (hello, Some(Cow::Borrowed(b"-ERR Protocol version is not an integer or out of range\r\n"))),
+    };
     let mut rest = options;
     let error: Option<Cow<'static, [u8]>> = loop {
         rest = match rest {
             [] => break None,
-            [option, _user, password, after @ ..] if option.eq_ignore_ascii_case(b"auth") => {
-                if !check(password) {
-                    return Answer::Wrong;
-                }
-                welcome = true;
+            [option, user, password, after @ ..] if option.eq_ignore_ascii_case(b"auth") => {
+                hello.auth = Some((*user, *password));
                 after
             }
             [option, given, after @ ..] if option.eq_ignore_ascii_case(b"setname") => {
-                if !given.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-                    break Some(Cow::Borrowed(b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"));
+                if !is_name(given) {
+                    break Some(Cow::Borrowed(BAD_NAME));
                 }
-                name = Some(*given);
+                hello.name = Some(*given);
                 after
             }
             [option, ..] => break Some(Cow::Owned(bad_option(option))),
         };
     };
-    match (welcome, error) {
-        (true, Some(reply)) => Answer::Welcome { reply, forward: Vec::new() },
-        (true, None) => {
-            let forward = match name {
-                Some(name) => encode(&[b"HELLO", version, b"SETNAME", name]),
-                None => encode(&[b"HELLO", version]),
-            };
-            Answer::Welcome { reply: Cow::Borrowed(b""), forward }
-        }
-        (false, Some(reply)) => Answer::Say(reply),
-        (false, None) => say(HELLO_NO_AUTH),
+    (hello, error)
+}
+
+/// A HELLO without a password.
+#[must_use]
+pub fn encode_hello(version: u8, name: Option<&[u8]>) -> Vec<u8> {
+    let version = [b'0' + version];
+    match name {
+        Some(name) => encode(&[b"HELLO", &version, b"SETNAME", name]),
+        None => encode(&[b"HELLO", &version]),
     }
+}
+
+/// What Redis says to a client name that [`is_name`] refuses.
+pub const BAD_NAME: &[u8] = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
+
+/// Whether Redis would take `name` for CLIENT SETNAME or HELLO SETNAME.
+#[must_use]
+pub fn is_name(name: &[u8]) -> bool {
+    name.iter().all(|byte| (b'!'..=b'~').contains(byte))
 }
 
 /// Redis shows the option up to a zero byte, with blanks for line ends.

@@ -1,0 +1,488 @@
+//! A client on an upstream connection of its own: because its mode is `session`, or until what it began is over.
+//!
+//! Both directions are moved by the client's task, nothing is held back: a request goes on as soon as its first bytes say what it is, however
+//! big it is. Requests and replies are still counted and a few of them understood ([`Track`]), to know when the client can share again, and
+//! whether the connection is fit for others then.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::time::Instant;
+
+use super::backend::RedisServer;
+use super::client::{Client, End, MAX_REQUEST};
+use super::local;
+use super::outlet::Outlet;
+use super::track::{After, Change, Expect, MAX_EXPECTED, REPLY_HEAD, Track};
+use crate::error::{Error, Kind, Side};
+use crate::metrics::{ListenerMetrics, PinReason, RequestClass};
+use crate::pool::Lease;
+use crate::redis::class::{Class, Local, Pinning, Transaction};
+use crate::redis::frame::{ReplyKind, ReplyScanner, RequestKind};
+use crate::redis::table::classify;
+use crate::stream::{Stream, with_buffer};
+use crate::tls;
+
+/// With so much waiting for the client, its connection is not read: the server stops sending.
+const MAX_UNSENT: usize = 64 * 1024;
+/// Moved one way in one turn at most.
+const TURN_BYTES: usize = 256 * 1024;
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+
+/// The connection, and what is on its way.
+struct Own {
+    lease: Lease<RedisServer>,
+    track: Track,
+    replies: ReplyScanner,
+    head: [u8; REPLY_HEAD],
+    head_length: usize,
+    /// Requests that the server has not taken yet: one chunk.
+    up: BytesMut,
+    /// In the middle of a request that goes on as it comes.
+    streaming: bool,
+    /// The server takes nothing more; what it said last is still read.
+    deaf: bool,
+    session: bool,
+    sent_any: bool,
+    reset_sent: bool,
+    /// When the oldest request without a reply was sent.
+    since: Instant,
+    metrics: ListenerMetrics,
+}
+
+/// Why a client no longer needs its connection.
+enum Free {
+    /// It can share again.
+    Done,
+    /// It said RESET: everything is as on a new connection.
+    Reset,
+    /// A command at the front that the proxy answers while the client keeps its connection.
+    Front,
+}
+
+impl Client {
+    /// Gets a connection of its own and stays on it until it can share again. What it wanted it for is at the front of the input.
+    pub(super) async fn pin(&mut self, reason: PinReason) -> Result<(), End> {
+        let leases = Rc::clone(&self.mux.leases);
+        let lease = match leases.try_take(&self.key) {
+            Some(lease) => lease,
+            None => match leases.take(&self.key).await {
+                Ok(lease) => lease,
+                Err(error) => return self.no_connection(&error),
+            },
+        };
+        self.mux.metrics.pins.of(reason).inc();
+        self.mux.metrics.pinned.inc();
+        let mut pin = Own::new(lease, reason == PinReason::Session, self.mux.metrics.clone());
+        let ended = self.drive(&mut pin).await;
+        self.mux.metrics.pinned.dec();
+        let as_opened = self.key == *pin.lease.key();
+        self.forget_lane();
+        match ended {
+            Ok(true) => {
+                self.reset_state();
+                // RESET has logged the connection out.
+                pin.lease.clean_and_give_back();
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(End::UpstreamClosed | End::UpstreamBroke(_)) => return ended.map(drop),
+            Err(_) if pin.streaming || !pin.up.is_empty() || !pin.replies.at_boundary() => return ended.map(drop),
+            Err(_) => {}
+        }
+        match pin.track.after(as_opened) {
+            After::Reuse if !pin.session => pin.lease.give_back(),
+            After::Reuse | After::Clean => pin.lease.clean_and_give_back(),
+            After::Close => drop(pin.lease),
+        }
+        ended.map(drop)
+    }
+
+    /// The request at the front cannot be served: the client hears why, and goes on with the next. Of one that has not come whole, the rest
+    /// cannot be told from the next.
+    fn no_connection(&mut self, error: &Error) -> Result<(), End> {
+        let whole = self.front.is_some();
+        self.take_front();
+        self.refuse_for(error, 1);
+        if whole { Ok(()) } else { Err(End::Protocol(error.clone())) }
+    }
+
+    /// True: the client said RESET. False: it can share again.
+    async fn drive(&mut self, pin: &mut Own) -> Result<bool, End> {
+        let closing = self.mux.closing.clone();
+        loop {
+            let free = if self.draining {
+                poll_fn(|cx| self.poll_pinned(cx, pin)).await
+            } else {
+                tokio::select! {
+                    biased;
+                    free = poll_fn(|cx| self.poll_pinned(cx, pin)) => free,
+                    () = closing.cancelled() => { self.draining = true; continue }
+                }
+            };
+            match free? {
+                Free::Done => return Ok(false),
+                Free::Reset => return Ok(true),
+                Free::Front => self.answer_pinned(pin).await?,
+            }
+        }
+    }
+
+    fn poll_pinned(&mut self, cx: &mut Context<'_>, pin: &mut Own) -> Poll<Result<Free, End>> {
+        self.outlet.register(cx);
+        if let Some(fate) = self.outlet.fate() {
+            return Poll::Ready(Err(End::Fate(fate)));
+        }
+        let flushed = self.outlet.poll_flush(cx).map_err(End::ClientBroke)?.is_ready();
+        let mut turn = 0;
+        while self.outlet.waiting() < MAX_UNSENT {
+            let Poll::Ready(read) = pin.poll_down(cx, &self.outlet, &mut self.key)? else { break };
+            if read.1 {
+                return Poll::Ready(Ok(Free::Reset));
+            }
+            turn += read.0;
+            if turn >= TURN_BYTES {
+                cx.waker().wake_by_ref();
+                break;
+            }
+        }
+        if let Poll::Ready(free) = self.poll_up(cx, pin)? {
+            return Poll::Ready(Ok(free));
+        }
+        self.ended(pin, flushed)
+    }
+
+    /// Whether the client leaves, or is closed because the process drains.
+    fn ended(&self, pin: &Own, flushed: bool) -> Poll<Result<Free, End>> {
+        let nothing_owed = pin.track.owed() == 0 && flushed;
+        if self.at_end && (pin.track.is_blocking() || !pin.track.is_counted() || nothing_owed && self.input.is_empty()) {
+            return Poll::Ready(Err(End::Left));
+        }
+        let between = pin.replies.at_boundary() && !pin.streaming && pin.up.is_empty() && self.input.is_empty() && flushed;
+        if self.draining && between && !self.outlet.has_unread() && (nothing_owed || !pin.track.is_counted()) {
+            return Poll::Ready(Err(End::Drained));
+        }
+        Poll::Pending
+    }
+
+    /// Sends requests on, reads more. Ready when the client is free or something has to be answered here.
+    fn poll_up(&mut self, cx: &mut Context<'_>, pin: &mut Own) -> Poll<Result<Free, End>> {
+        let turn_ends = self.bytes_up + TURN_BYTES as u64;
+        loop {
+            ready!(pin.poll_write(cx));
+            let moved = self.send_on(pin)?;
+            if let Some(free) = moved.free {
+                return Poll::Ready(Ok(free));
+            }
+            if moved.any {
+                continue;
+            }
+            if self.at_end || self.input.len() >= MAX_REQUEST && !pin.streaming || pin.track.owed() >= MAX_EXPECTED {
+                return Poll::Pending;
+            }
+            if self.bytes_up >= turn_ends {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            ready!(self.poll_read_more(cx))?;
+        }
+    }
+
+    /// Moves one request, or what there is of it, from the input to the connection.
+    fn send_on(&mut self, pin: &mut Own) -> Result<Moved, End> {
+        if pin.streaming {
+            return self.stream_on(pin);
+        }
+        if pin.is_done() {
+            return Ok(Moved::free(Free::Done));
+        }
+        if self.front.is_none() && self.broken.is_none() && !self.find_front(pin) {
+            return Ok(if pin.up.is_empty() { Moved::NOTHING } else { Moved::ANY });
+        }
+        let Some((_, class)) = self.front.filter(|_| self.broken.is_none()) else {
+            // The words come when nothing is owed before them.
+            return Ok(if pin.settled() { Moved::free(Free::Front) } else { Moved::NOTHING });
+        };
+        if !pin.passes(class, self.mux.shares) {
+            return Ok(if pin.settled() { Moved::free(Free::Front) } else { Moved::NOTHING });
+        }
+        let frame = self.take_front();
+        pin.send(class, &frame);
+        Ok(Moved::ANY)
+    }
+
+    /// Looks for the next request: whole, broken, or begun and of a kind that goes on as it comes, which it does. False: there is none to see to.
+    fn find_front(&mut self, pin: &mut Own) -> bool {
+        while let Some(rest) = self.input.get(self.scanned..).filter(|rest| !rest.is_empty()) {
+            match self.scanner.next(rest) {
+                Err(error) => {
+                    self.broken = Some(error);
+                    return true;
+                }
+                Ok(Some(request)) => {
+                    self.scanned += request.end;
+                    let class = self.input.get(..self.scanned).and_then(classify).unwrap_or(Class::Unknown);
+                    self.front = Some((self.scanned, class));
+                    if request.kind != RequestKind::Nothing {
+                        return true;
+                    }
+                    self.take_front();
+                }
+                Ok(None) => {
+                    self.scanned = self.input.len();
+                    if let Some(class) = classify(&self.input)
+                        && pin.passes(class, self.mux.shares)
+                    {
+                        pin.begin(class, self.input.split());
+                        self.scanned = 0;
+                    }
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// More of a request that goes on as it comes.
+    fn stream_on(&mut self, pin: &mut Own) -> Result<Moved, End> {
+        if self.input.is_empty() {
+            return Ok(Moved::NOTHING);
+        }
+        match self.scanner.next(&self.input) {
+            Ok(Some(request)) => {
+                pin.up = self.input.split_to(request.end);
+                pin.streaming = false;
+            }
+            Ok(None) => pin.up = self.input.split(),
+            // In the middle of a request that the server has in part: nothing but closing both helps.
+            Err(error) => {
+                self.outlet.deliver(&error.reply());
+                return Err(End::Protocol(Error::client(Kind::Protocol, error.to_string())));
+            }
+        }
+        self.scanned = 0;
+        Ok(Moved::ANY)
+    }
+
+    /// Sees to the request at the front, nothing being owed before it, while the client keeps its connection.
+    async fn answer_pinned(&mut self, pin: &mut Own) -> Result<(), End> {
+        if self.answer_here().await? {
+            return Ok(());
+        }
+        let Some((_, class)) = self.front else { return Ok(()) };
+        let (meaning, frame) = match class {
+            Class::Local(Local::Reset) => {
+                pin.reset_sent = true;
+                (Some(Expect::Reset), self.take_front())
+            }
+            Class::Local(Local::Select) => {
+                let frame = self.take_front();
+                (local::database(&frame).map(Expect::Select), frame)
+            }
+            Class::Local(Local::Hello) => match self.hello_for_server().await? {
+                Some((version, frame)) => (version.map(|version| Expect::Hello(version == 3)), frame),
+                None => return Ok(()),
+            },
+            _ => (None, self.take_front()),
+        };
+        pin.send_meaning(class, meaning, &frame);
+        Ok(())
+    }
+}
+
+/// What [`Client::send_on`] did.
+struct Moved {
+    any: bool,
+    free: Option<Free>,
+}
+
+impl Moved {
+    const NOTHING: Self = Self { any: false, free: None };
+    const ANY: Self = Self { any: true, free: None };
+
+    fn free(free: Free) -> Self {
+        Self { any: false, free: Some(free) }
+    }
+}
+
+impl Own {
+    fn new(lease: Lease<RedisServer>, session: bool, metrics: ListenerMetrics) -> Self {
+        Self {
+            lease,
+            track: Track::default(),
+            replies: ReplyScanner::new(),
+            head: [0; REPLY_HEAD],
+            head_length: 0,
+            up: BytesMut::new(),
+            streaming: false,
+            deaf: false,
+            session,
+            sent_any: false,
+            reset_sent: false,
+            since: Instant::now(),
+            metrics,
+        }
+    }
+
+    /// Whether requests of this class go to the server as they are. In a transaction the server queues even those that the proxy answers
+    /// elsewhere.
+    fn passes(&self, class: Class, shares: bool) -> bool {
+        match class {
+            Class::Forbidden | Class::Hostile => false,
+            Class::Local(Local::Auth | Local::Hello | Local::Reset | Local::Select) => false,
+            Class::Local(Local::Quit) => !self.track.is_counted(),
+            Class::Local(_) => !shares || self.track.in_multi() || !self.track.is_counted(),
+            _ => true,
+        }
+    }
+
+    /// Nothing that is owed stands before an answer of the proxy's own.
+    fn settled(&self) -> bool {
+        self.up.is_empty() && (self.track.owed() == 0 || !self.track.is_counted())
+    }
+
+    /// What it was for is over, and nothing of it is left.
+    fn is_done(&self) -> bool {
+        self.sent_any && self.up.is_empty() && self.track.is_free() && !self.session
+    }
+
+    fn send(&mut self, class: Class, frame: &[u8]) {
+        self.send_meaning(class, None, frame);
+    }
+
+    fn send_meaning(&mut self, class: Class, meaning: Option<Expect>, frame: &[u8]) {
+        self.announce(class, meaning);
+        self.up.extend_from_slice(frame);
+    }
+
+    /// The first part of a request that goes on as it comes.
+    fn begin(&mut self, class: Class, part: BytesMut) {
+        self.announce(class, None);
+        if self.up.is_empty() {
+            self.up = part;
+        } else {
+            self.up.extend_from_slice(&part);
+        }
+        self.streaming = true;
+    }
+
+    fn announce(&mut self, class: Class, meaning: Option<Expect>) {
+        if self.track.owed() == 0 {
+            self.since = Instant::now();
+        }
+        if class == Class::Wait && !self.session && !self.track.in_multi() {
+            // WAIT is about what its connection has seen last: any command takes it past all writes that the client has had replies to,
+            // whichever connections carried them.
+            self.track.own_request();
+            self.up.extend_from_slice(PING);
+        }
+        self.track.request(class, meaning);
+        self.sent_any = true;
+        self.metrics.requests.of(RequestClass::Pinned).inc();
+    }
+
+    fn stream(&mut self) -> Pin<&mut Stream> {
+        Pin::new(self.lease.connection_mut().stream_mut())
+    }
+
+    /// Ready when nothing waits for the server any more. A server that takes nothing more may still have said why: that is read first.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.up.is_empty() && !self.deaf {
+            let stream = Pin::new(self.lease.connection_mut().stream_mut());
+            match ready!(stream.poll_write(cx, &self.up)) {
+                Ok(written) => self.up.advance(written),
+                Err(_) => self.deaf = true,
+            }
+        }
+        if self.deaf {
+            return Poll::Pending;
+        }
+        self.up = BytesMut::new();
+        if ready!(self.stream().poll_flush(cx)).is_err() {
+            self.deaf = true;
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads once and hands on. How much, and whether the client's RESET was carried out.
+    fn poll_down(&mut self, cx: &mut Context<'_>, outlet: &Outlet, key: &mut super::Key) -> Poll<Result<(usize, bool), End>> {
+        with_buffer(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            ready!(self.stream().poll_read(cx, &mut read)).map_err(|error| End::UpstreamBroke(tls::explain(Side::Upstream, &error)))?;
+            let bytes = read.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Err(End::UpstreamClosed));
+            }
+            let reset = self.hand_on(bytes, outlet, key)?;
+            Poll::Ready(Ok((bytes.len(), reset)))
+        })
+    }
+
+    fn hand_on(&mut self, bytes: &[u8], outlet: &Outlet, key: &mut super::Key) -> Result<bool, End> {
+        let (mut begin, mut at, mut reset) = (0, 0, false);
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            if self.replies.at_boundary() {
+                self.head_length = 0;
+            }
+            let reply = self
+                .replies
+                .next(rest)
+                .map_err(|error| End::UpstreamBroke(Error::upstream(Kind::Protocol, format!("the server's replies: {error}"))))?;
+            let length = reply.map_or(rest.len(), |reply| reply.end);
+            for (slot, byte) in self.head.iter_mut().skip(self.head_length).zip(rest.iter().take(length)) {
+                *slot = *byte;
+                self.head_length += 1;
+            }
+            let swallow = self.track.next() == Some(Expect::Swallow);
+            at += length;
+            if swallow {
+                outlet.deliver(bytes.get(begin..at - length).unwrap_or_default());
+                begin = at;
+            }
+            let Some(reply) = reply else { break };
+            let head = self.head.get(..self.head_length).unwrap_or_default();
+            if !self.track.is_counted() {
+                reset |= self.reset_sent && head.starts_with(b"+RESET");
+                continue;
+            }
+            if reply.kind != ReplyKind::Reply {
+                continue;
+            }
+            if self.track.owed() == 0 {
+                // Said unasked; it may be why it closes. The client decides.
+                self.track.distrust();
+                continue;
+            }
+            match self.track.reply(head) {
+                Change::None => {}
+                Change::Database(database) => key.database = database,
+                Change::Resp3(resp3) => key.resp3 = resp3,
+                Change::Reset => reset = true,
+            }
+            if self.track.owed() == 0 {
+                self.metrics.request_seconds.of(RequestClass::Pinned).observe(self.since.elapsed().as_secs_f64());
+            }
+        }
+        outlet.deliver(bytes.get(begin..).unwrap_or_default());
+        Ok(reset)
+    }
+}
+
+/// Why a request of this class needs a connection of its own where others are shared.
+pub(super) fn reason(class: Class) -> PinReason {
+    match class {
+        Class::Transaction(Transaction::Watch) => PinReason::Watch,
+        Class::Transaction(_) => PinReason::Multi,
+        Class::Blocking => PinReason::Blocking,
+        Class::Pinning(Pinning::Subscribe) => PinReason::Subscribe,
+        Class::Pinning(Pinning::Monitor) => PinReason::Monitor,
+        Class::Pinning(Pinning::Connection | Pinning::Forever) => PinReason::Connection,
+        Class::Unknown => PinReason::Unknown,
+        Class::Once | Class::Wait | Class::Read | Class::Write | Class::Local(_) | Class::Forbidden | Class::Hostile => PinReason::Once,
+    }
+}
