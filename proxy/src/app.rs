@@ -18,13 +18,14 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol, read_pair};
+use crate::config::{ClientAuth, Config, ListenAddr, Listener, PoolMode, Process, Protocol, read_pair};
 use crate::control::{Vital, Vitals};
 use crate::drain::Drain;
 use crate::error_log::ErrorLog;
 use crate::listener::{Bound, Places, accept, bind};
 use crate::metrics::{ListenerMetrics, Metrics};
-use crate::pool::{Limits, Stock};
+use crate::mux::{Auth, Identity, Key, Lanes, Mux, RedisServer};
+use crate::pool::{Budget, LeaseLimits, Leases, Limits, Stock};
 use crate::reload::Reloaded;
 use crate::serve::{ClientSecret, Service};
 use crate::tls;
@@ -67,6 +68,8 @@ pub struct Shared {
     pub metrics: ListenerMetrics,
     /// Its errors.
     pub errors: Arc<ErrorLog>,
+    /// How many upstream connections there may be, in the modes that share them.
+    budget: Arc<Budget>,
     client_tls: Option<Arc<Reloaded<ServerConfig>>>,
     client_secret: Option<Arc<Reloaded<ClientSecret>>>,
 }
@@ -253,6 +256,7 @@ impl Shared {
         Ok(Self {
             upstream: Arc::new(Upstream::new(&listener, metrics.clone(), Arc::clone(&errors))?),
             places: Arc::new(Places::new(listener.max_clients)),
+            budget: Budget::new(listener.pool.size),
             client_tls: client_tls.transpose()?,
             client_secret,
             errors,
@@ -272,6 +276,47 @@ impl Shared {
         }
     }
 
+    /// Shares that differ by one at most and add up to the whole.
+    fn min_idle(&self, worker: usize, workers: usize) -> usize {
+        (self.listener.pool.min_idle + worker) / workers
+    }
+
+    /// What one worker shares among its clients; `None` in the modes that do not share.
+    fn mux(&self, worker: usize, workers: usize, drain: &Drain) -> Option<Rc<Mux>> {
+        let (listener, pool) = (&self.listener, &self.listener.pool);
+        let shares = match pool.mode {
+            PoolMode::Relay => return None,
+            PoolMode::Session => false,
+            PoolMode::Multiplex => true,
+        };
+        let server = Arc::new(RedisServer::new(Arc::clone(&self.upstream)));
+        let home = Key { identity: Identity::Proxy, database: server.database(), resp3: false };
+        let limits = LeaseLimits { max_idle_age: pool.max_idle_age, max_lifetime: pool.max_lifetime, wait_timeout: pool.wait_timeout };
+        let ready = Some((home.clone(), self.min_idle(worker, workers)));
+        let leases = Leases::new(server, Arc::clone(&self.budget), limits, ready, self.metrics.clone());
+        let logs_in = listener.upstream.credentials.is_some();
+        let auth = match (&self.client_secret, logs_in) {
+            (Some(secret), _) => {
+                let secret = Arc::clone(secret);
+                Auth::Local(Rc::new(move |password| secret.current().matches(password)))
+            }
+            (None, true) => Auth::Open,
+            (None, false) => Auth::Server,
+        };
+        Some(Rc::new(Mux {
+            lanes: Lanes::new(Rc::clone(&leases), pool.max_idle_age, logs_in, self.metrics.clone(), Arc::clone(&self.errors)),
+            listener: Arc::clone(listener),
+            shares,
+            auth,
+            home,
+            leases,
+            closing: drain.closing.child_token(),
+            cut: drain.cut.child_token(),
+            metrics: self.metrics.clone(),
+            ids: (Cell::new(u64::try_from(worker).unwrap_or(0)), u64::try_from(workers).unwrap_or(1)),
+        }))
+    }
+
     fn limits(&self, worker: usize, workers: usize) -> Limits {
         let pool = &self.listener.pool;
         let (unused_limit, suspect) = match self.listener.protocol {
@@ -279,8 +324,7 @@ impl Shared {
             Protocol::Redis | Protocol::Tls => (Duration::MAX, Duration::ZERO),
         };
         Limits {
-            // Shares that differ by one at most and add up to the whole.
-            min_idle: (pool.min_idle + worker) / workers,
+            min_idle: self.min_idle(worker, workers),
             max_idle_age: pool.max_idle_age.min(unused_limit),
             wait_timeout: pool.wait_timeout,
             suspect,
@@ -310,6 +354,7 @@ impl Worker {
             let service = Rc::new(Service {
                 listener: Arc::clone(&shared.listener),
                 upstream: Arc::clone(&shared.upstream),
+                mux: shared.mux(self.number, self.count, &self.drain),
                 stock: Stock::new(Arc::clone(&shared.upstream), shared.limits(self.number, self.count), shared.metrics.clone()),
                 places: Arc::clone(&shared.places),
                 client_tls: shared.client_tls.clone(),
@@ -322,7 +367,13 @@ impl Worker {
             let (tender, vital) = (Rc::clone(&service), self.vital(&format!("the stock of {}", shared.listener.name)));
             tokio::task::spawn_local(async move {
                 let _vital = vital;
-                tender.stock.tend(tender.upstream.moved(), tender.drain.closing.clone()).await;
+                let (moved, closing) = (tender.upstream.moved(), tender.drain.closing.clone());
+                match &tender.mux {
+                    None => tender.stock.tend(moved, closing).await,
+                    Some(mux) => {
+                        tokio::join!(mux.leases.tend(moved.clone(), closing.clone()), mux.lanes.tend(moved, closing));
+                    }
+                }
             });
             let (clients, vital) = (self.clients.clone(), self.vital(&format!("accepting for {}", shared.listener.name)));
             accepting.push(tokio::task::spawn_local(async move {

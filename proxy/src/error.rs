@@ -102,10 +102,16 @@ impl Kind {
     pub fn is_tls(self) -> bool {
         self.label().starts_with("tls_")
     }
+
+    /// The kinds that may be gone at the next try, without anybody's doing.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Dns | Self::Tcp | Self::Timeout | Self::Io | Self::Unavailable)
+    }
 }
 
 /// An error of the data path: whose, what, and in words why and what to do about it.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Error {
     /// Who has to act.
     pub side: Side,
@@ -113,29 +119,43 @@ pub struct Error {
     pub kind: Kind,
     /// One line for the log: why, and the cure. Never a secret, a key, a query or a payload.
     pub why: String,
+    /// The server's own reply, whole, when what it refused is what a client asked for (its database, its login): that client must hear just
+    /// this. For no other eyes; never logged.
+    pub reply: Option<Box<[u8]>>,
 }
 
 impl Error {
     /// The client did something that it must not, or vanished.
     pub fn client(kind: Kind, why: impl Into<String>) -> Self {
-        Self { side: Side::Client, kind, why: why.into() }
+        Self { side: Side::Client, kind, why: why.into(), reply: None }
     }
 
     /// The upstream did, or could not be reached.
     pub fn upstream(kind: Kind, why: impl Into<String>) -> Self {
-        Self { side: Side::Upstream, kind, why: why.into() }
+        Self { side: Side::Upstream, kind, why: why.into(), reply: None }
     }
 
     /// A limit, a deadline or a shutdown of ours.
     pub fn ours(kind: Kind, why: impl Into<String>) -> Self {
-        Self { side: Side::Ours, kind, why: why.into() }
+        Self { side: Side::Ours, kind, why: why.into(), reply: None }
+    }
+
+    /// Where the side is not known beforehand.
+    pub fn on(side: Side, kind: Kind, why: impl Into<String>) -> Self {
+        Self { side, kind, why: why.into(), reply: None }
     }
 
     /// A socket error on `side`.
     #[must_use]
     pub fn io(side: Side, error: &io::Error) -> Self {
         let kind = if error.kind() == io::ErrorKind::TimedOut { Kind::Timeout } else { Kind::Io };
-        Self { side, kind, why: error.to_string() }
+        Self { side, kind, why: error.to_string(), reply: None }
+    }
+
+    /// With the server's reply for the client that asked.
+    #[must_use]
+    pub fn replying(self, reply: &[u8]) -> Self {
+        Self { reply: Some(reply.into()), ..self }
     }
 
     /// What a client may be told: the kind of trouble, without addresses, names or the upstream's own words.
@@ -156,6 +176,12 @@ impl Error {
             (Side::Client, Kind::Timeout) => "login timed out",
             (Side::Client, _) => "protocol error",
         }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Error").field(&format_args!("{self}")).finish()
     }
 }
 

@@ -149,6 +149,28 @@ impl Upstream {
         self.within_deadline(self.steps_to_tls()).await
     }
 
+    /// As [`Upstream::connect`], and then `login`, all under the same deadline. What `login` returns comes with the connection.
+    ///
+    /// # Errors
+    /// As [`Upstream::connect`]; those of `login` unchanged. All are reported, but for those with a reply for a client.
+    pub async fn connect_and<T>(&self, login: impl AsyncFnOnce(&mut Stream) -> Result<T>) -> Result<(Connection, T)> {
+        self.within_deadline(async {
+            let mut connection = self.steps_to_tls().await?;
+            let said = self.timed(DialPhase::Login, Box::pin(login(&mut connection.stream))).await?;
+            Ok((connection, said))
+        })
+        .await
+    }
+
+    /// Why a connection should be replaced although it works: it was made with other files, or to an address that the name has lost.
+    #[must_use]
+    pub fn outdated(&self, connection: &Connection) -> Option<EvictReason> {
+        if connection.generation != self.generation.load(Ordering::Acquire) {
+            return Some(EvictReason::Reload);
+        }
+        (!self.names.has(connection.address)).then_some(EvictReason::Dns)
+    }
+
     async fn within_deadline<T>(&self, steps: impl Future<Output = Result<T>>) -> Result<T> {
         let outcome = match timeout(self.config.connect_timeout, steps).await {
             Ok(outcome) => outcome,
@@ -157,8 +179,10 @@ impl Upstream {
                 Err(Error::upstream(Kind::Timeout, format!("no connection within {limit} (connect_timeout); is the server reachable?")))
             }
         };
-        if let Err(error) = &outcome {
-            self.errors.report("no upstream connection", error);
+        match &outcome {
+            // What a client asked for in vain is between it and the server.
+            Err(error) if error.reply.is_none() => self.errors.report("no upstream connection", error),
+            Err(_) | Ok(_) => {}
         }
         outcome
     }
@@ -257,21 +281,18 @@ impl Upstream {
 
 impl Backend for Upstream {
     type Connection = Connection;
+    type Key = ();
 
-    async fn open(&self) -> Result<Connection> {
-        self.within_deadline(async {
-            let mut connection = self.steps_to_tls().await?;
-            // PostgreSQL logs in with the client's own startup parameters, so only when there is a client.
-            let database = self.config.database.as_deref().and_then(|number| number.parse().ok());
-            let password = self.password();
-            if self.protocol == Protocol::Redis && (password.is_some() || database.is_some()) {
-                let user = self.config.credentials.as_ref().and_then(|login| login.user.as_deref());
-                let login = redis::login(&mut connection.stream, user, password.as_deref(), database);
-                self.timed(DialPhase::Login, Box::pin(login)).await?;
-            }
-            Ok(connection)
-        })
-        .await
+    async fn open(&self, (): &()) -> Result<Connection> {
+        // PostgreSQL logs in with the client's own startup parameters, so only when there is a client.
+        let database = self.config.database.as_deref().and_then(|number| number.parse().ok());
+        let password = self.password();
+        if self.protocol != Protocol::Redis || (password.is_none() && database.is_none()) {
+            return self.connect().await;
+        }
+        let user = self.config.credentials.as_ref().and_then(|login| login.user.as_deref());
+        let login = async |stream: &mut Stream| redis::login(stream, user, password.as_deref(), database).await;
+        Ok(self.connect_and(login).await?.0)
     }
 
     fn has_unread(&self, connection: &Connection) -> bool {
@@ -285,11 +306,8 @@ impl Backend for Upstream {
     }
 
     fn poll_unfit(&self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<EvictReason> {
-        if connection.generation != self.generation.load(Ordering::Acquire) {
-            return Poll::Ready(EvictReason::Reload);
-        }
-        if !self.names.has(connection.address) {
-            return Poll::Ready(EvictReason::Dns);
+        if let Some(reason) = self.outdated(connection) {
+            return Poll::Ready(reason);
         }
         let mut bytes = [0; 1024];
         loop {

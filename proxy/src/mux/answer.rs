@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use crate::redis::gate::{self, is_name};
 
 /// `+OK`.
-pub const OK: &[u8] = b"+OK\r\n";
+pub(super) const OK: &[u8] = b"+OK\r\n";
 /// To SYNC and its kind.
-pub const FORBIDDEN: &[u8] = b"-ERR redis-tls-proxy: replication is not possible through a connection pool; connect to the server itself\r\n";
+pub(super) const FORBIDDEN: &[u8] = b"-ERR redis-tls-proxy: replication is not possible through a connection pool; connect to the server itself\r\n";
 /// To AUTH where the proxy logs in and asks no password of clients: as a server without a password answers.
-pub const NO_PASSWORD: &[u8] = b"-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n";
+pub(super) const NO_PASSWORD: &[u8] = b"-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n";
 /// CLIENT GETNAME.
 #[must_use]
-pub fn name(name: &[u8], resp3: bool) -> Vec<u8> {
+pub(super) fn name(name: &[u8], resp3: bool) -> Vec<u8> {
     match (name.is_empty(), resp3) {
         (true, true) => b"_\r\n".to_vec(),
         (true, false) => b"$-1\r\n".to_vec(),
@@ -24,7 +24,7 @@ pub fn name(name: &[u8], resp3: bool) -> Vec<u8> {
 ///
 /// # Errors
 /// The reply.
-pub fn set_info(attribute: &[u8], value: &[u8]) -> Result<(), Vec<u8>> {
+pub(super) fn set_info(attribute: &[u8], value: &[u8]) -> Result<(), Vec<u8>> {
     let known = attribute.eq_ignore_ascii_case(b"lib-name") || attribute.eq_ignore_ascii_case(b"lib-ver");
     if !known {
         return Err([b"-ERR Unrecognized option '".as_slice(), &printable(attribute), b"'\r\n"].concat());
@@ -38,13 +38,13 @@ pub fn set_info(attribute: &[u8], value: &[u8]) -> Result<(), Vec<u8>> {
 
 /// To a subcommand of CLIENT that only a server without a proxy could promise.
 #[must_use]
-pub fn unknown_subcommand(subcommand: &[u8]) -> Vec<u8> {
+pub(super) fn unknown_subcommand(subcommand: &[u8]) -> Vec<u8> {
     [b"-ERR unknown subcommand '".as_slice(), &printable(subcommand), b"'. Try CLIENT HELP.\r\n"].concat()
 }
 
 /// To AUTH where the proxy logs in and asks no password of clients.
 #[must_use]
-pub fn open_auth(options: &[&[u8]]) -> Cow<'static, [u8]> {
+pub(super) fn open_auth(options: &[&[u8]]) -> Cow<'static, [u8]> {
     match options {
         [] => Cow::Borrowed(b"-ERR wrong number of arguments for 'auth' command\r\n"),
         [_] => Cow::Borrowed(NO_PASSWORD),

@@ -8,7 +8,7 @@
 //! Order is kept by one rule: whatever is not a shared request waits until all replies before it have been delivered, and nothing behind it is
 //! looked at until it is done.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -159,6 +159,9 @@ impl Client {
             if let Err(end) = done {
                 break end;
             }
+            if self.locked && let Err(end) = Box::pin(self.log_in_again()).await {
+                break end;
+            }
         };
         // Boxed for the same reason.
         Box::pin(self.finish(end)).await
@@ -180,6 +183,7 @@ impl Client {
         let flushed = self.outlet.poll_flush(cx).map_err(End::ClientBroke)?.is_ready();
         let before = self.bytes_up;
         let polled = self.poll_requests(cx, flushed);
+        eprintln!("polled {} owed {} front {:?}", polled.is_pending(), self.outlet.owed(), self.front);
         if polled.is_pending() && (self.draining || !self.mux.listener.idle_timeout.is_zero()) {
             return self.poll_idle(cx, self.bytes_up > before || !flushed);
         }
@@ -384,7 +388,7 @@ impl Client {
         let Some(deadline) = self.deadline.as_mut().filter(|_| !self.draining || self.accepted.elapsed() < FRESH) else {
             return Poll::Pending;
         };
-        ready!(std::future::Future::poll(deadline.as_mut(), cx));
+        ready!(deadline.as_mut().poll(cx));
         if self.draining {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -423,7 +427,7 @@ impl Client {
                 End::Cut | End::Fate(Fate::SlowReader) => stream.reset(),
                 End::Fate(Fate::Broken(_)) | End::ClientBroke(_) => {}
                 // With FIN even where the upstream broke: what it answered before must not be lost to a reset.
-                _ => super::part(&mut stream, &unsent).await,
+                _ => part(&mut stream, &unsent).await,
             }
         }
         Report { reason, error, bytes_up: self.bytes_up, bytes_down }
@@ -431,7 +435,7 @@ impl Client {
 }
 
 /// Writes what is left and closes in good order, within the time that [`linger`] takes.
-pub(super) async fn part(stream: &mut Stream, unsent: &[u8]) {
+async fn part(stream: &mut Stream, unsent: &[u8]) {
     use tokio::io::AsyncWriteExt as _;
     // One that has gone needs no last words.
     let _ = tokio::time::timeout(crate::stream::LINGER, async {

@@ -1,10 +1,12 @@
 //! Which upstream connections are alike: those that a client could use without noticing which of them it got.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::zeroize::Zeroize as _;
+use secrecy::{ExposeSecret, SecretSlice};
 
 /// What connections to one server differ in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,13 +28,12 @@ pub enum Identity {
     Client(Arc<Login>),
 }
 
-/// A client's own user and password. Two are equal when both are.
-#[derive(Debug)]
+/// A client's own user and password, as bytes: Redis takes any. Two are equal when both are.
 pub struct Login {
     /// `None`: AUTH with a password alone.
-    pub user: Option<SecretString>,
+    pub user: Option<SecretSlice<u8>>,
     /// The password.
-    pub password: SecretString,
+    pub password: SecretSlice<u8>,
     /// What is compared instead of the two.
     digest: [u8; SHA256_OUTPUT_LEN],
 }
@@ -40,18 +41,27 @@ pub struct Login {
 impl Login {
     /// Keeps both for logging in again.
     #[must_use]
-    pub fn new(user: Option<SecretString>, password: SecretString) -> Self {
-        let mut both = Vec::new();
+    pub fn new(user: Option<SecretSlice<u8>>, password: SecretSlice<u8>) -> Self {
+        // The exact size, so that growing leaves no copy behind.
+        let length = |secret: &SecretSlice<u8>| secret.expose_secret().len();
+        let mut both = Vec::with_capacity(size_of::<usize>() + user.as_ref().map_or(0, length) + length(&password));
         if let Some(user) = &user {
             // The length in front: `ab` + `c` is not `a` + `bc`.
             both.extend_from_slice(&user.expose_secret().len().to_le_bytes());
-            both.extend_from_slice(user.expose_secret().as_bytes());
+            both.extend_from_slice(user.expose_secret());
         }
-        both.extend_from_slice(password.expose_secret().as_bytes());
+        both.extend_from_slice(password.expose_secret());
         let mut out = [0; SHA256_OUTPUT_LEN];
         out.copy_from_slice(digest(&SHA256, &both).as_ref());
-        secrecy::zeroize::Zeroize::zeroize(&mut both);
+        both.zeroize();
         Self { user, password, digest: out }
+    }
+}
+
+impl fmt::Debug for Login {
+    /// Not even the digest: short passwords can be guessed from it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").finish_non_exhaustive()
     }
 }
 

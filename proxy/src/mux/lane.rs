@@ -27,7 +27,8 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::backend::{Hello, RedisServer};
+use super::backend::RedisServer;
+use super::hello::Hello;
 use super::outlet::{Fate, MAX_WAITING, Outlet};
 use crate::error::{Error, Kind, Side};
 use crate::metrics::{EvictReason, ListenerMetrics, RequestClass};
@@ -52,7 +53,7 @@ const LITTLE_PROGRESS: Duration = Duration::from_millis(500);
 pub struct Lane {
     shared: RefCell<Shared>,
     /// What the server said about itself when this connection was opened.
-    pub hello: Rc<Hello>,
+    pub hello: Hello,
     /// It is logged in, so NOAUTH means that the login has become invalid.
     logged_in: bool,
     born: Instant,
@@ -125,7 +126,7 @@ pub enum End {
 impl Lane {
     /// Over a connection that was just opened; [`drive`] moves the bytes.
     #[must_use]
-    pub fn new(hello: Rc<Hello>, logged_in: bool, metrics: ListenerMetrics) -> Self {
+    pub fn new(hello: Hello, logged_in: bool, metrics: ListenerMetrics) -> Self {
         let shared = Shared {
             out: BytesMut::new(),
             written: 0,
@@ -271,10 +272,10 @@ pub async fn drive(lane: Rc<Lane>, mut lease: Lease<RedisServer>) -> End {
     let mut driver = Driver { lane: Rc::clone(&lane), replies: ReplyScanner::new(), hold_up: None, first: [0; FIRST], known: 0 };
     // Past the runtime's cooperative budget: a turn has a bound of its own, and writes to many clients' sockets.
     let ended = unconstrained(poll_fn(|cx| {
-        if lane.review.take() && !lease.is_fit() {
+        if lane.review.take() && lease.unfit().is_some() {
             lane.retire();
         }
-        driver.poll(cx, lease.connection_mut().stream_mut())
+        driver.poll(cx, &mut lease.connection_mut().connection.stream)
     }))
     .await;
     match ended {

@@ -12,12 +12,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{Refusal, RedisServer};
+use super::backend::RedisServer;
 use super::key::{Identity, Key};
 use super::lane::{self, End, Lane, Unsent};
+use crate::error::Error;
 use crate::error_log::ErrorLog;
 use crate::metrics::{EvictReason, ListenerMetrics, UpstreamState};
 use crate::pool::{Lease, Leases};
+use crate::redis;
 
 /// Lanes of one worker for one key.
 const MAX_LANES: usize = 4;
@@ -43,7 +45,7 @@ struct Group {
     key: Key,
     lanes: RefCell<Vec<Rc<Lane>>>,
     opening: Cell<bool>,
-    waiters: RefCell<Vec<oneshot::Sender<Result<(), Refusal>>>>,
+    waiters: RefCell<Vec<oneshot::Sender<Result<(), Error>>>>,
     /// What a lost lane had not sent yet, for the next.
     unsent: RefCell<Vec<Unsent>>,
 }
@@ -83,7 +85,7 @@ impl Lanes {
     ///
     /// # Errors
     /// The pool's: no connection within its limits, or the server's refusal.
-    pub async fn lane(self: &Rc<Self>, key: &Key) -> Result<Rc<Lane>, Refusal> {
+    pub async fn lane(self: &Rc<Self>, key: &Key) -> Result<Rc<Lane>, Error> {
         loop {
             if let Some(lane) = self.pick(key) {
                 return Ok(lane);
@@ -97,7 +99,7 @@ impl Lanes {
             }
             self.open(&group);
             tokio::select! {
-                told = told => if let Ok(Err(refusal)) = told { return Err(refusal) },
+                told = told => if let Ok(Err(error)) = told { return Err(error) },
                 // The stuck one may be through before there is another.
                 () = sleep(LOOK_AGAIN), if !group.lanes.borrow().is_empty() => {}
             }
@@ -128,14 +130,14 @@ impl Lanes {
             group.opening.set(false);
             match outcome {
                 Ok(lease) => lanes.opened(&group, lease),
-                Err(refusal) => lanes.failed(&group, &refusal),
+                Err(error) => lanes.failed(&group, &error),
             }
         });
     }
 
-    fn opened(self: &Rc<Self>, group: &Rc<Group>, lease: Lease<RedisServer>) {
+    fn opened(self: &Rc<Self>, group: &Rc<Group>, mut lease: Lease<RedisServer>) {
         let logged_in = self.logs_in || matches!(group.key.identity, Identity::Client(_));
-        let lane = Rc::new(Lane::new(Rc::clone(lease.connection().hello()), logged_in, self.metrics.clone()));
+        let lane = Rc::new(Lane::new(lease.connection().hello.clone(), logged_in, self.metrics.clone()));
         for Unsent { entry, bytes } in group.unsent.take() {
             let (class, arrived) = entry.class();
             // Owed once more by `push`.
@@ -144,15 +146,10 @@ impl Lanes {
         }
         group.lanes.borrow_mut().push(Rc::clone(&lane));
         group.tell(&Ok(()));
-        let states = &self.metrics.upstream;
-        states.of(UpstreamState::Leased).dec();
-        states.of(UpstreamState::Lane).inc();
+        lease.count_as(UpstreamState::Lane);
         let (lanes, group) = (Rc::downgrade(self), Rc::clone(group));
-        let metrics = self.metrics.clone();
         tokio::task::spawn_local(async move {
             let end = lane::drive(Rc::clone(&lane), lease).await;
-            metrics.upstream.of(UpstreamState::Lane).dec();
-            metrics.upstream.of(UpstreamState::Leased).inc();
             if let Some(lanes) = Weak::upgrade(&lanes) {
                 lanes.lane_ended(&group, &lane, end);
             }
@@ -172,15 +169,15 @@ impl Lanes {
         self.tidy();
     }
 
-    fn failed(&self, group: &Group, refusal: &Refusal) {
-        let reply = refusal.reply();
+    fn failed(&self, group: &Group, error: &Error) {
+        let reply = redis::refusal(error);
         for Unsent { entry, .. } in group.unsent.take() {
             for _ in 0..entry.requests {
                 entry.to.deliver(&reply);
             }
             entry.to.settle(entry.requests);
         }
-        group.tell(&Err(refusal.clone()));
+        group.tell(&Err(error.clone()));
         self.tidy();
     }
 
@@ -215,7 +212,7 @@ impl Lanes {
 }
 
 impl Group {
-    fn tell(&self, outcome: &Result<(), Refusal>) {
+    fn tell(&self, outcome: &Result<(), Error>) {
         for waiter in self.waiters.take() {
             // One that has gone no longer waits.
             let _ = waiter.send(outcome.clone());

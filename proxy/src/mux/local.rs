@@ -15,7 +15,9 @@ use crate::error::{Error, Kind};
 use crate::metrics::{PinReason, RefusalReason};
 use crate::redis::class::{Class, Local};
 use crate::redis::command::{Arguments, parse};
+use crate::redis::frame::integer;
 use crate::redis::gate::{self, Answer};
+use crate::redis::table::classify;
 use crate::redis::{self, Greeting};
 
 /// How long a wrong password is left without an answer, and how many a client has.
@@ -50,7 +52,7 @@ impl Client {
 
     /// A request that grows too big to be kept until it is whole.
     pub(super) async fn pin_big(&mut self) -> Result<(), End> {
-        match crate::redis::table::classify(&self.input) {
+        match classify(&self.input) {
             Some(Class::Read | Class::Write | Class::Blocking | Class::Once | Class::Unknown | Class::Transaction(_)) => {
                 self.pin(if self.mux.shares { PinReason::BigRequest } else { PinReason::Session }).await
             }
@@ -86,8 +88,8 @@ impl Client {
                 self.auth(&frame).await?;
             }
             Class::Local(local @ (Local::SetName | Local::GetName | Local::SetInfo | Local::MaintNotifications)) if shares => {
-                let frame = self.input.get(..length).unwrap_or_default();
-                let Some(reply) = parse(frame).ok().and_then(|arguments| self.about_itself(local, &arguments)) else { return Ok(false) };
+                let frame = self.input.get(..length).unwrap_or_default().to_vec();
+                let Some(reply) = parse(&frame).ok().and_then(|arguments| self.about_itself(local, &arguments)) else { return Ok(false) };
                 self.take_front();
                 self.outlet.deliver(&reply);
             }
@@ -231,7 +233,7 @@ impl Client {
     }
 
     /// Uses connections of another key from now on, if one can be had, and says so.
-    async fn become_key(&mut self, key: Key, reply: impl FnOnce(&super::backend::Hello) -> Vec<u8>) -> Result<(), End> {
+    async fn become_key(&mut self, key: Key, reply: impl FnOnce(&super::hello::Hello) -> Vec<u8>) -> Result<(), End> {
         match self.mux.lanes.lane(&key).await {
             Ok(lane) => {
                 self.key = key;
@@ -306,7 +308,7 @@ impl Client {
 /// The number in `SELECT n`, if it is one that a server could have.
 pub(super) fn database(frame: &[u8]) -> Option<u32> {
     match parse(frame).ok()?.as_slice() {
-        [_, number] => crate::redis::frame::integer(number).and_then(|number| u32::try_from(number).ok()),
+        [_, number] => integer(number).and_then(|number| u32::try_from(number).ok()),
         _ => None,
     }
 }

@@ -106,6 +106,7 @@ impl Outlet {
     pub fn settle(&self, requests: usize) {
         let owed = self.owed.get().saturating_sub(requests);
         self.owed.set(owed);
+        eprintln!("settle {requests} -> {owed} awaits {} task {}", self.awaits_zero.get(), self.task.borrow().is_some());
         if owed == 0 && self.awaits_zero.get() {
             self.wake();
         }

@@ -386,13 +386,13 @@ impl Own {
     }
 
     fn stream(&mut self) -> Pin<&mut Stream> {
-        Pin::new(self.lease.connection_mut().stream_mut())
+        Pin::new(&mut self.lease.connection_mut().connection.stream)
     }
 
     /// Ready when nothing waits for the server any more. A server that takes nothing more may still have said why: that is read first.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.up.is_empty() && !self.deaf {
-            let stream = Pin::new(self.lease.connection_mut().stream_mut());
+            let stream = Pin::new(&mut self.lease.connection_mut().connection.stream);
             match ready!(stream.poll_write(cx, &self.up)) {
                 Ok(written) => self.up.advance(written),
                 Err(_) => self.deaf = true,

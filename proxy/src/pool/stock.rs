@@ -24,18 +24,10 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Backend;
+use super::backoff::{Backoff, YOUNG};
+use super::{Backend, MAX_OPENING};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{EvictReason, LeaseOutcome, ListenerMetrics, UpstreamState};
-
-/// Connections being opened at one time by one worker.
-pub(super) const MAX_OPENING: usize = 16;
-/// The first pause after a failed refill; it doubles up to [`MAX_PAUSE`], each with up to half of jitter, so that proxies do not march in step.
-const MIN_PAUSE: Duration = Duration::from_millis(100);
-const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// A server that closes connections younger than this does not want them (it asks for a certificate, or is full): replacing those backs off
-/// too, or the stock would shake hands with it as fast as both machines can.
-const YOUNG: Duration = Duration::from_secs(1);
 
 /// How many, how old, how long.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +44,7 @@ pub struct Limits {
 }
 
 /// Connections opened ahead of need, each handed out once.
-pub struct Stock<B: Backend> {
+pub struct Stock<B: Backend<Key = ()>> {
     backend: Arc<B>,
     limits: Limits,
     metrics: ListenerMetrics,
@@ -60,7 +52,7 @@ pub struct Stock<B: Backend> {
     waiters: RefCell<VecDeque<oneshot::Sender<Result<B::Connection>>>>,
     opening: Cell<usize>,
     /// The pause after connections that were closed [`YOUNG`].
-    rejected: RefCell<Refill>,
+    rejected: RefCell<Backoff>,
     /// Nothing is kept until then.
     suspect_until: Cell<Option<Instant>>,
     /// Something changed that the tender has to look at.
@@ -73,7 +65,7 @@ struct Idle<C> {
     expires: Instant,
 }
 
-impl<B: Backend> Stock<B> {
+impl<B: Backend<Key = ()>> Stock<B> {
     /// An empty stock; [`Stock::tend`] fills it.
     pub fn new(backend: Arc<B>, limits: Limits, metrics: ListenerMetrics) -> Self {
         Self {
@@ -154,7 +146,7 @@ impl<B: Backend> Stock<B> {
     /// the upstream's name or files have changed.
     pub async fn tend(&self, mut moved: watch::Receiver<u64>, closing: CancellationToken) {
         let mut opens = FuturesUnordered::new();
-        let mut refill = Refill::default();
+        let mut refill = Backoff::default();
         loop {
             let open = !closing.is_cancelled();
             let target = if open { self.limits.min_idle } else { 0 };
@@ -166,7 +158,7 @@ impl<B: Backend> Stock<B> {
             while self.opening.get() < self.wanted(target, &refill, now) {
                 self.opening.set(self.opening.get() + 1);
                 self.metrics.upstream.of(UpstreamState::Connecting).inc();
-                opens.push(self.backend.open());
+                opens.push(self.backend.open(&()));
             }
             // Every arm is cancel-safe: what they wait for is kept in `self`, `opens` and `refill`.
             tokio::select! {
@@ -181,7 +173,7 @@ impl<B: Backend> Stock<B> {
     }
 
     /// How many opens should be under way: one for each who waits, and the stock's deficit unless refilling has just failed.
-    fn wanted(&self, target: usize, refill: &Refill, now: Instant) -> usize {
+    fn wanted(&self, target: usize, refill: &Backoff, now: Instant) -> usize {
         let may_refill = refill.may_try(now) && self.rejected.borrow().may_try(now) && !self.is_suspect(now);
         let deficit = if may_refill { target.saturating_sub(self.idle.borrow().len()) } else { 0 };
         let mut waiters = self.waiters.borrow_mut();
@@ -190,7 +182,7 @@ impl<B: Backend> Stock<B> {
         (waiters.len() + deficit).min(MAX_OPENING)
     }
 
-    fn opened(&self, outcome: Result<B::Connection>, refill: &mut Refill) {
+    fn opened(&self, outcome: Result<B::Connection>, refill: &mut Backoff) {
         self.opening.set(self.opening.get() - 1);
         self.metrics.upstream.of(UpstreamState::Connecting).dec();
         refill.note(outcome.is_ok(), Instant::now());
@@ -297,36 +289,10 @@ impl<B: Backend> Stock<B> {
     }
 
     /// When the oldest connection expires or refilling may be tried again.
-    fn next_alarm(&self, refill: &Refill, now: Instant) -> Instant {
+    fn next_alarm(&self, refill: &Backoff, now: Instant) -> Instant {
         let far = now + Duration::from_secs(3600);
         let expiry = self.idle.borrow().iter().map(|idle| idle.expires).min().unwrap_or(far);
-        let pauses = [refill.not_before, self.rejected.borrow().not_before, self.suspect_until.get()];
+        let pauses = [refill.not_before(), self.rejected.borrow().not_before(), self.suspect_until.get()];
         pauses.into_iter().flatten().filter(|end| *end > now).fold(expiry, Instant::min)
-    }
-}
-
-/// The pause after failed refills.
-#[derive(Default)]
-struct Refill {
-    failures: u32,
-    not_before: Option<Instant>,
-}
-
-impl Refill {
-    fn may_try(&self, now: Instant) -> bool {
-        self.not_before.is_none_or(|at| at <= now)
-    }
-
-    fn note(&mut self, ok: bool, now: Instant) {
-        if ok {
-            *self = Self::default();
-        } else {
-            self.failures = self.failures.saturating_add(1);
-            self.not_before = Some(now + self.pause().mul_f64(1.0 + 0.5 * fastrand::f64()));
-        }
-    }
-
-    fn pause(&self) -> Duration {
-        MIN_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(10)).min(MAX_PAUSE)
     }
 }

@@ -12,8 +12,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::stock::MAX_OPENING;
-use super::{Backend, Limits, Stock};
+use super::{Backend, Limits, MAX_OPENING, Stock};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{EvictReason, LeaseOutcome, ListenerMetrics, Metrics, UpstreamState};
 
@@ -32,8 +31,9 @@ struct Fake {
 
 impl Backend for Fake {
     type Connection = u32;
+    type Key = ();
 
-    async fn open(&self) -> Result<u32> {
+    async fn open(&self, (): &()) -> Result<u32> {
         if self.manual.get() {
             let (send, receive) = oneshot::channel();
             self.gates.borrow_mut().push_back(send);

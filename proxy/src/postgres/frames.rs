@@ -62,7 +62,7 @@ impl Frames {
     }
 
     fn error(&self, kind: Kind, why: &str) -> Error {
-        Error { side: self.side, kind, why: format!("during login: {why}") }
+        Error::on(self.side, kind, format!("during login: {why}"))
     }
 }
 

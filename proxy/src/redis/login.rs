@@ -41,17 +41,16 @@ pub enum Greeting {
 
 /// Lets a client log in with the local password: AUTH or HELLO AUTH, any user name. Until then every command is answered as Redis would.
 ///
-/// `check` compares a password in constant time. Buffers at most one command within Redis' limits for unauthenticated clients, and one chunk.
+/// `input` was read before. `check` compares a password in constant time. Buffers at most one command within Redis' limits for unauthenticated clients, and one chunk.
 ///
 /// # Errors
 /// [`Kind::Login`]: it gave up or was cut off after a wrong password, or without sending one though it was asked. [`Kind::Protocol`]: what it
 /// sent is no Redis protocol; it has been told so. [`Kind::Io`]: its connection broke.
-pub async fn authenticate<S>(client: &mut S, check: impl Fn(&[u8]) -> bool) -> Result<Greeting>
+pub async fn authenticate<S>(client: &mut S, mut input: BytesMut, check: impl Fn(&[u8]) -> bool) -> Result<Greeting>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut visit = Visit { client, replies: Vec::new(), wrong: 0, asked: false };
-    let mut input = BytesMut::new();
     let mut scanner = RequestScanner::unauthenticated();
     // Bytes at the front of `input` that the scanner has seen: they begin a frame that is not complete.
     let mut scanned = 0;
@@ -187,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Visit<'_, S> {
 /// more.
 ///
 /// # Errors
-/// [`Kind::Login`]: the server refused. [`Kind::Protocol`]: it does not answer like Redis. [`Kind::Io`]: the connection broke. None of them
+/// [`Kind::Login`]: the server refused. [`Kind::Unavailable`]: it does not serve now. [`Kind::Protocol`]: it does not answer like Redis. [`Kind::Io`]: the connection broke. None of them
 /// repeats what the server said beyond its error code.
 pub async fn login<S>(upstream: &mut S, user: Option<&str>, password: Option<&SecretString>, database: Option<u32>) -> Result<()>
 where
@@ -223,7 +222,8 @@ where
     expect(upstream, "PING", b"PONG").await
 }
 
-async fn send<S: AsyncWrite + Unpin>(upstream: &mut S, request: &[u8]) -> Result<()> {
+/// Writes all of `request`.
+pub(crate) async fn send<S: AsyncWrite + Unpin>(upstream: &mut S, request: &[u8]) -> Result<()> {
     if request.is_empty() {
         return Ok(());
     }
@@ -240,7 +240,7 @@ async fn expect<S: AsyncRead + Unpin>(upstream: &mut S, command: &str, status: &
     match line.split_first() {
         Some((b'+', text)) if text == status => Ok(()),
         Some((b'-', text)) => Err(refused(command, text)),
-        _ => Err(Error::upstream(Kind::Protocol, format!("unexpected answer to {command}; is it a Redis server?"))),
+        _ => Err(unexpected(command)),
     }
 }
 
@@ -251,20 +251,32 @@ async fn read_line<S: AsyncRead + Unpin>(upstream: &mut S, command: &str) -> Res
     while !line.ends_with(b"\r\n") {
         let read = upstream.read(&mut byte).await;
         if read.map_err(|error| tls::explain(Side::Upstream, &error))? == 0 {
-            let why = format!("closed while {command} was unanswered; the server may be out of connections or shutting down");
-            return Err(Error::upstream(Kind::Io, why));
+            return Err(unanswered(command));
         }
         line.extend_from_slice(&byte);
         if !line.starts_with(b"+") && !line.starts_with(b"-") || line.len() > MAX_LINE_BYTES {
-            return Err(Error::upstream(Kind::Protocol, format!("unexpected answer to {command}; is it a Redis server?")));
+            return Err(unexpected(command));
         }
     }
     line.truncate(line.len() - 2);
     Ok(line)
 }
 
-/// The server's error as ours: its code, and what to do.
-fn refused(command: &str, text: &[u8]) -> Error {
+/// It closed instead of answering.
+pub(crate) fn unanswered(command: &str) -> Error {
+    Error::upstream(Kind::Io, format!("closed while {command} was unanswered; the server may be out of connections or shutting down"))
+}
+
+/// What it answered is none of the answers to that command.
+pub(crate) fn unexpected(command: &str) -> Error {
+    Error::upstream(Kind::Protocol, format!("unexpected answer to {command}; is it a Redis server?"))
+}
+
+/// The server's error (without its `-`) as ours: its code, and what to do. [`Kind::Unavailable`] when it may serve later, else
+/// [`Kind::Login`].
+pub(crate) fn refused(command: &str, text: &[u8]) -> Error {
+    /// Not now: whoever begins so.
+    const PASSING: &[&str] = &["LOADING", "MASTERDOWN", "BUSY", "ERR max number of clients reached"];
     /// How an error text begins, and the cure; of several that fit the first counts.
     const CURES: &[(&str, &str)] = &[
         ("WRONGPASS", "wrong user or password; check the credentials for this upstream"),
@@ -272,6 +284,7 @@ fn refused(command: &str, text: &[u8]) -> Error {
         ("NOPERM", "the user may not do that; extend its ACL on the server"),
         ("LOADING", "the server is loading its data; it will be tried again"),
         ("MASTERDOWN", "the server is a replica without its primary; it will be tried again"),
+        ("BUSY", "the server is busy with a script; it will be tried again"),
         ("ERR max number of clients reached", "the server is out of connections; lower the pool sizes or choose a bigger plan"),
         ("ERR DB index is out of range", "the server has fewer databases; correct the number in the URL"),
         ("ERR invalid DB index", "the server has no such database; correct the number in the URL"),
@@ -285,7 +298,8 @@ fn refused(command: &str, text: &[u8]) -> Error {
         CURES.iter().find(|(begin, _)| text.starts_with(begin.as_bytes())).map_or("unknown reason; see the server's log", |(_, cure)| cure);
     let length = text.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
     let code = text.get(..length).filter(|code| (1..=16).contains(&code.len())).and_then(|code| std::str::from_utf8(code).ok());
-    Error::upstream(Kind::Login, format!("{command} answered with {}: {cure}", code.unwrap_or("an error")))
+    let kind = if PASSING.iter().any(|begin| text.starts_with(begin.as_bytes())) { Kind::Unavailable } else { Kind::Login };
+    Error::upstream(kind, format!("{command} answered with {}: {cure}", code.unwrap_or("an error")))
 }
 
 #[cfg(test)]

@@ -5,9 +5,13 @@ use crate::error::Error;
 /// `max_clients` is reached. Redis' own words, which client libraries know.
 pub const MAX_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
-/// The error as a reply. Says nothing about the upstream that [`Error::for_client`] does not.
+/// The error as a reply. The server's own where it refused what the client asked for; else it says nothing about
+/// the upstream that [`Error::for_client`] does not.
 #[must_use]
 pub fn refusal(error: &Error) -> Vec<u8> {
+    if let Some(reply) = &error.reply {
+        return reply.to_vec();
+    }
     format!("-ERR redis-tls-proxy: {}\r\n", error.for_client()).into_bytes()
 }
 

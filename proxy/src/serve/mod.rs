@@ -26,6 +26,7 @@ use crate::error::{Error, Kind, Label, Result, Side};
 use crate::error_log::ErrorLog;
 use crate::listener::Places;
 use crate::metrics::{ListenerMetrics, RejectReason, UpstreamState};
+use crate::mux::{self, Mux};
 use crate::pool::Stock;
 use crate::relay::{Pair, Report, relay};
 use crate::reload::Reloaded;
@@ -48,8 +49,10 @@ pub struct Service {
     pub listener: Arc<Listener>,
     /// The server behind it.
     pub upstream: Arc<Upstream>,
-    /// This worker's ready connections.
+    /// This worker's ready connections, in `relay`.
     pub stock: Stock<Upstream>,
+    /// This worker's shared connections, in the modes that have them.
+    pub mux: Option<Rc<Mux>>,
     /// Places for clients, over all workers.
     pub places: Arc<Places>,
     /// Present when clients speak TLS.
@@ -115,18 +118,29 @@ impl Service {
         let Some(_place) = self.places.take(&self.metrics.clients_open) else {
             return Box::pin(self.refuse(socket, caller)).await;
         };
+        if let Some(mux) = &self.mux {
+            match self.unless_cut(Box::pin(self.admit_pooled(socket, caller))).await {
+                Ok(Some((client, early))) => self.left(&mux::serve(client, early, mux, caller.accepted).await, caller),
+                Ok(None) => {}
+                Err(error) => self.turned_away(&error, caller),
+            }
+            return;
+        }
         // Boxed: logging in takes more memory than relaying, and for a moment only.
-        let admitted = tokio::select! {
-            admitted = Box::pin(self.admit(socket, caller)) => admitted,
-            () = self.drain.cut.cancelled() => Err(Error::ours(Kind::Draining, "the process ended before the client was logged in")),
-        };
-        match admitted {
+        match self.unless_cut(Box::pin(self.admit(socket, caller))).await {
             Ok(Some((pair, _leased))) => {
                 let report = relay(pair, self.listener.idle_timeout, &self.drain, &self.metrics).await;
                 self.left(&report, caller);
             }
             Ok(None) => {}
             Err(error) => self.turned_away(&error, caller),
+        }
+    }
+
+    async fn unless_cut<T>(&self, admitted: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            admitted = admitted => admitted,
+            () = self.drain.cut.cancelled() => Err(Error::ours(Kind::Draining, "the process ended before the client was logged in")),
         }
     }
 

@@ -1,12 +1,15 @@
 //! Admitting a Redis client.
 
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
-use super::{Caller, Counted, Service};
-use crate::error::{Error, Kind, Result, Side};
+use super::{Caller, ClientSecret, Counted, Service};
+use crate::error::{Result, Side};
+use crate::mux;
 use crate::redis::{self, Greeting};
 use crate::relay::Pair;
+use crate::reload::Reloaded;
 use crate::stream::{Socket, Stream, linger};
 use crate::tls;
 
@@ -14,22 +17,37 @@ use crate::tls;
 const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Service {
+    /// Everything before the shared connections: the client, and what it has said already.
+    pub(super) async fn admit_pooled(&self, socket: Socket, caller: Caller) -> Result<Option<(Stream, BytesMut)>> {
+        let mut client = self.client_stream(socket, caller).await?;
+        match &self.client_secret {
+            Some(secret) => Ok(self.greet(&mut client, caller, secret).await?.map(|early| (client, early.as_slice().into()))),
+            None => Ok(Some((client, BytesMut::new()))),
+        }
+    }
+
+    /// What the client has said behind its login; `None`: it left.
+    async fn greet(&self, client: &mut Stream, caller: Caller, secret: &Reloaded<ClientSecret>) -> Result<Option<Vec<u8>>> {
+        let secret = secret.current();
+        let greeting = async {
+            if let Stream::Plain(socket) = &*client {
+                first_byte(socket).await?;
+            }
+            redis::authenticate(client, BytesMut::new(), |password| secret.matches(password)).await
+        };
+        match self.within_login(caller, greeting).await? {
+            Greeting::Welcome { forward } => Ok(Some(forward)),
+            Greeting::Left => Ok(None),
+        }
+    }
+
     pub(super) async fn admit_redis(&self, socket: Socket, caller: Caller) -> Result<Option<(Pair, Counted)>> {
         let mut client = self.client_stream(socket, caller).await?;
         let early_up = match &self.client_secret {
-            Some(secret) => {
-                let secret = secret.current();
-                let greeting = async {
-                    if let Stream::Plain(socket) = &client {
-                        first_byte(socket).await?;
-                    }
-                    redis::authenticate(&mut client, |password| secret.matches(password)).await
-                };
-                match self.within_login(caller, greeting).await? {
-                    Greeting::Welcome { forward } => forward,
-                    Greeting::Left => return Ok(None),
-                }
-            }
+            Some(secret) => match self.greet(&mut client, caller, secret).await? {
+                Some(early_up) => early_up,
+                None => return Ok(None),
+            },
             None => match self.first_bytes(&mut client, caller).await? {
                 Some(early_up) => early_up,
                 None => return Ok(None),
@@ -79,8 +97,7 @@ impl Service {
 async fn first_byte(socket: &Socket) -> Result<Option<u8>> {
     match socket.peek().await {
         Ok(Some(TLS_HANDSHAKE)) => {
-            let why = "the client speaks TLS, but this listener is plaintext: use redis:// or give the listener a certificate";
-            Err(Error::client(Kind::Protocol, why))
+            Err(mux::speaks_tls())
         }
         Ok(first) => Ok(first),
         // A prober may reset instead of closing.

@@ -16,7 +16,7 @@ pub fn explain(side: Side, error: &io::Error) -> Error {
         return Error::io(side, error);
     };
     let (kind, why) = describe(side, tls);
-    Error { side, kind, why }
+    Error::on(side, kind, why)
 }
 
 fn describe(side: Side, error: &TlsError) -> (Kind, String) {

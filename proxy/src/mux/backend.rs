@@ -1,0 +1,111 @@
+//! Redis connections for the pool: opened and logged in for one key, brought back to the state of a new one after use.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::hello::Hello;
+use super::key::{Identity, Key};
+use super::login::{Wish, clean, log_in};
+use crate::error::Result;
+use crate::metrics::EvictReason;
+use crate::pool::{Backend, Reuse};
+use crate::stream::Stream;
+use crate::upstream::{Connection, Upstream};
+
+/// A Redis server whose connections are shared.
+pub struct RedisServer {
+    upstream: Arc<Upstream>,
+    /// The database of the configuration: no client asked for it.
+    database: u32,
+}
+
+/// A connection that is logged in.
+pub struct Link {
+    /// Nothing on it is unread.
+    pub connection: Connection,
+    /// What the server said when it was opened or cleaned.
+    pub hello: Hello,
+    /// RESET may work.
+    knows_reset: bool,
+}
+
+impl RedisServer {
+    /// The server behind `upstream`.
+    #[must_use]
+    pub fn new(upstream: Arc<Upstream>) -> Self {
+        let database = upstream.config().database.as_deref().and_then(|number| number.parse().ok()).unwrap_or(0);
+        Self { upstream, database }
+    }
+
+    /// The database that clients start in.
+    #[must_use]
+    pub fn database(&self) -> u32 {
+        self.database
+    }
+
+    fn wish<'a>(&'a self, key: &'a Key, own: Option<&'a SecretString>) -> Wish<'a> {
+        let account = match &key.identity {
+            Identity::Client(login) => Some((login.user.as_ref().map(ExposeSecret::expose_secret), login.password.expose_secret())),
+            Identity::Proxy => own.map(|password| {
+                let user = self.upstream.config().credentials.as_ref().and_then(|login| login.user.as_deref());
+                (user.map(str::as_bytes), password.expose_secret().as_bytes())
+            }),
+        };
+        Wish {
+            account,
+            is_clients: matches!(key.identity, Identity::Client(_)),
+            resp3: key.resp3,
+            database: key.database,
+            is_database_clients: key.database != self.database,
+        }
+    }
+}
+
+impl Backend for RedisServer {
+    type Connection = Link;
+    type Key = Key;
+
+    /// Name, TCP, TLS and login within `connect_timeout`.
+    ///
+    /// # Errors
+    /// As [`Upstream::connect_and`] and [`crate::redis::login`]. An error with a reply is the server's answer to the client's own AUTH or
+    /// SELECT (or HELLO 3 to a server older than Redis 6), for that client to hear word by word.
+    async fn open(&self, key: &Key) -> Result<Link> {
+        let own = self.upstream.password();
+        let wish = self.wish(key, own.as_deref());
+        let (connection, hello) = self.upstream.connect_and(async |stream: &mut Stream| log_in(stream, &wish).await).await?;
+        let knows_reset = hello.is_at_least(6, 2);
+        Ok(Link { connection, hello, knows_reset })
+    }
+
+    fn poll_unfit(&self, link: &mut Link, cx: &mut Context<'_>) -> Poll<EvictReason> {
+        self.upstream.poll_unfit(&mut link.connection, cx)
+    }
+
+    fn has_unread(&self, link: &Link) -> bool {
+        self.upstream.has_unread(&link.connection)
+    }
+
+    fn discard(&self, link: Link) {
+        self.upstream.discard(link.connection);
+    }
+}
+
+impl Reuse for RedisServer {
+    /// RESET and the login again, or the same step by step on servers without RESET. What RESET leaves alone stays: the library name of CLIENT
+    /// SETINFO, and before 7.2 CLIENT NO-EVICT.
+    async fn clean(&self, link: &mut Link, key: &Key) -> Result<()> {
+        let own = self.upstream.password();
+        let wish = self.wish(key, own.as_deref());
+        Box::pin(clean(&mut link.connection.stream, &wish, &mut link.hello, &mut link.knows_reset)).await
+    }
+
+    fn outdated(&self, link: &Link) -> Option<EvictReason> {
+        self.upstream.outdated(&link.connection)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! The idle ones: kept, watched, expired, given up for others.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{Held, Leases};
+use crate::metrics::{EvictReason, UpstreamState};
+use crate::pool::backoff::YOUNG;
+use crate::pool::{Permit, Reuse};
+
+/// One that nobody uses.
+pub(super) struct Idle<B: Reuse + 'static> {
+    held: Held<B>,
+    since: Instant,
+    /// Idle for too long, if it has not died of age before.
+    expires: Instant,
+}
+
+impl<B: Reuse + 'static> Leases<B> {
+    /// Watches the idle connections, for ever: dead ones vanish at once, old ones in time, and all that others wait for, on whatever worker;
+    /// keeps the home key's number. From `closing` on nothing is kept. `moved` wakes it when the upstream's name or files have changed.
+    pub async fn tend(self: &Rc<Self>, mut moved: watch::Receiver<u64>, closing: CancellationToken) {
+        // Subscribed before the first look: see `Budget::wanted`.
+        let mut wanted = self.budget.wanted();
+        loop {
+            let open = !closing.is_cancelled();
+            if open {
+                self.give_up_what_others_want();
+                self.refill();
+            } else {
+                self.closing.set(true);
+                while let Some(oldest) = self.pop_oldest() {
+                    self.evict(oldest, EvictReason::Drain);
+                }
+            }
+            self.alarm.set(self.next_alarm());
+            // Every arm is cancel-safe: what they wait for is kept in `self` and the receivers.
+            tokio::select! {
+                () = poll_fn(|cx| self.poll_evict(cx)) => {}
+                () = sleep_until(self.alarm.get()) => {}
+                () = self.changed.notified() => {}
+                Ok(()) = wanted.changed() => {}
+                Ok(()) = moved.changed() => {}
+                () = closing.cancelled(), if open => {}
+            }
+        }
+    }
+
+    pub(super) fn idle_of(&self, key: &B::Key) -> usize {
+        self.idle.borrow().iter().filter(|idle| idle.held.key == *key).count()
+    }
+
+    pub(super) fn has_idle(&self, key: &B::Key) -> bool {
+        self.idle.borrow().iter().any(|idle| idle.held.key == *key)
+    }
+
+    pub(super) fn take_idle(&self, key: &B::Key) -> Option<Held<B>> {
+        let waker = self.tender.borrow().clone();
+        let cx = &mut Context::from_waker(&waker);
+        let mut at = self.idle.borrow().len();
+        loop {
+            let mut idle = {
+                let mut all = self.idle.borrow_mut();
+                at = all.iter().take(at).rposition(|idle| idle.held.key == *key)?;
+                all.remove(at)?
+            };
+            match self.unfit(&mut idle, Instant::now(), cx) {
+                Some(reason) => self.evict_idle(idle, reason),
+                // The runtime has not looked at that socket yet; when it has, the tender will know.
+                None if self.backend.has_unread(&idle.held.connection) => self.idle.borrow_mut().insert(at, idle),
+                None => {
+                    self.metrics.upstream.of(UpstreamState::Idle).dec();
+                    if self.home.is_some() {
+                        self.changed.notify_one();
+                    }
+                    return Some(idle.held);
+                }
+            }
+        }
+    }
+
+    /// Makes it idle, unless it is dead.
+    pub(super) fn keep(&self, held: Held<B>) {
+        let now = Instant::now();
+        let age = self.limits.max_idle_age.mul_f64(1.0 - 0.2 * fastrand::f64());
+        let mut idle = Idle { held, since: now, expires: now + age };
+        self.metrics.upstream.of(UpstreamState::Idle).inc();
+        // Polled with the tender's waker, which saves waking it to poll them all.
+        let waker = self.tender.borrow().clone();
+        if let Some(reason) = self.unfit(&mut idle, now, &mut Context::from_waker(&waker)) {
+            return self.evict_idle(idle, reason);
+        }
+        if idle.ends() < self.alarm.get() {
+            self.changed.notify_one();
+        }
+        self.idle.borrow_mut().push_back(idle);
+    }
+
+    /// The permit of the one that has been idle longest, which is closed.
+    pub(super) fn give_up_oldest(&self) -> Option<Permit> {
+        let held = self.pop_oldest()?;
+        self.metrics.evictions.of(EvictReason::Pressure).inc();
+        self.backend.discard(held.connection);
+        Some(held.permit)
+    }
+
+    /// One for each who waits: a permit that is given back takes one out of the line before the next is looked at.
+    fn give_up_what_others_want(&self) {
+        while self.budget.is_wanted()
+            && let Some(permit) = self.give_up_oldest()
+        {
+            drop(permit);
+        }
+    }
+
+    fn pop_oldest(&self) -> Option<Held<B>> {
+        let oldest = self.idle.borrow_mut().pop_front()?;
+        self.metrics.upstream.of(UpstreamState::Idle).dec();
+        Some(oldest.held)
+    }
+
+    /// Ready when it has thrown something away, so that the tender looks again.
+    fn poll_evict(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.tender.borrow_mut().clone_from(cx.waker());
+        let now = Instant::now();
+        let mut unfit = Vec::new();
+        let mut fit = VecDeque::new();
+        for mut idle in self.idle.take() {
+            match self.unfit(&mut idle, now, cx) {
+                None => fit.push_back(idle),
+                Some(reason) => unfit.push((idle, reason)),
+            }
+        }
+        self.idle.replace(fit);
+        if unfit.is_empty() {
+            return Poll::Pending;
+        }
+        for (idle, reason) in unfit {
+            self.evict_idle(idle, reason);
+        }
+        Poll::Ready(())
+    }
+
+    fn unfit(&self, idle: &mut Idle<B>, now: Instant, cx: &mut Context<'_>) -> Option<EvictReason> {
+        if idle.held.dies <= now {
+            return Some(EvictReason::Lifetime);
+        }
+        if idle.expires <= now {
+            return Some(EvictReason::IdleAge);
+        }
+        match self.backend.poll_unfit(&mut idle.held.connection, cx) {
+            Poll::Ready(reason) => Some(reason),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Closes one that has left the idle ones.
+    fn evict_idle(&self, idle: Idle<B>, reason: EvictReason) {
+        self.metrics.upstream.of(UpstreamState::Idle).dec();
+        let now = Instant::now();
+        let lived = now.duration_since(idle.since) >= YOUNG || reason != EvictReason::ServerClosed;
+        {
+            let mut rejected = self.rejected.borrow_mut();
+            // Several that die together are one rejection.
+            if lived || rejected.may_try(now) {
+                rejected.note(lived, now);
+            }
+        }
+        self.evict(idle.held, reason);
+        if self.home.is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// When the next one expires or refilling may be tried again.
+    fn next_alarm(&self) -> Instant {
+        let now = Instant::now();
+        let far = now + Duration::from_secs(3600);
+        let expiry = self.idle.borrow().iter().map(Idle::ends).min().unwrap_or(far);
+        let pauses = if self.home.is_some() { self.pauses() } else { [None; 2] };
+        pauses.into_iter().flatten().filter(|end| *end > now).fold(expiry, Instant::min)
+    }
+}
+
+impl<B: Reuse + 'static> Idle<B> {
+    fn ends(&self) -> Instant {
+        self.expires.min(self.held.dies)
+    }
+}
