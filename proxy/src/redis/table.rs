@@ -22,8 +22,8 @@ mod slots;
 mod writes;
 
 use super::class::Class;
-use super::head::{Head, Missing};
-use slots::find;
+use super::head::{Head, Missing, short_name};
+use slots::{find, find_in};
 
 /// Names with one class, for one reason.
 #[derive(Debug)]
@@ -81,6 +81,16 @@ const LONGEST_NAME: usize = 32;
 #[must_use]
 #[inline]
 pub fn classify(frame: &[u8]) -> Option<Class> {
+    if let Some((length, bytes)) = short_name(frame)
+        && let Some(Meaning::Plain(class)) = find_in(bytes, length)
+    {
+        return Some(class);
+    }
+    classify_slowly(frame)
+}
+
+/// The same for every frame.
+fn classify_slowly(frame: &[u8]) -> Option<Class> {
     let mut head = Head::new(frame);
     let meaning = match head.next()? {
         Ok(name) => find(&name),
