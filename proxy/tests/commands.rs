@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lab::resp::encode;
 use lab::{Authority, Redis, Resp, Value};
 use redis_tls_proxy::redis::class::{Class, Local, Pinning, Transaction};
 use redis_tls_proxy::redis::{classify, table};
@@ -129,7 +130,7 @@ async fn the_server_s_flags_agree() {
         assert!(!(has("admin") && matches!(class, Class::Write | Class::Wait)), "{name} is the administrator's, and is {class:?}");
         if has("blocking") {
             let command: Vec<_> = name.split('|').chain(["BLOCK", "0"]).collect();
-            assert_eq!(classify(&lab::resp::encode(&command)), Some(Class::Blocking), "{name}");
+            assert_eq!(classify(&encode(&command)), Some(Class::Blocking), "{name}");
         }
         if has("pubsub") && has("noscript") {
             assert_eq!(class, Class::Pinning(Pinning::Subscribe), "{name}");
@@ -192,15 +193,16 @@ fn state(info: &str) -> BTreeMap<&str, &str> {
 
 /// Sends the command with an ECHO and a CLIENT INFO behind it: its reply, when the ECHO's comes next, and the state of the connection.
 async fn probe(client: &mut Resp<TcpStream>, command: &[Vec<u8>]) -> Result<(Value, String), String> {
-    client.send(command).await.unwrap();
-    client.send(&["ECHO", "behind"]).await.unwrap();
-    client.send(&["CLIENT", "INFO"]).await.unwrap();
+    // In one piece: a server that closes at the first must not break the sending of the others.
+    let all = [encode(command), encode(&["ECHO", "behind"]), encode(&["CLIENT", "INFO"])].concat();
+    client.send_raw(&all).await.unwrap();
     let reply = client.read().await.map_err(|error| format!("no reply: {error}"))?;
     let behind = client.read().await.map_err(|error| format!("nothing behind: {error}"))?;
     if matches!(reply, Value::Push(_)) || behind.text() != "behind" {
         return Err(format!("not one reply: {reply:?}, then {behind:?}"));
     }
-    Ok((reply, client.read().await.unwrap().text()))
+    let info = client.read().await.map_err(|error| format!("closed behind: {error}"))?;
+    Ok((reply, info.text()))
 }
 
 #[tokio::test]
@@ -221,7 +223,7 @@ async fn shared_commands_leave_nothing_on_the_connection() {
             if !known.keys().any(|other| other.starts_with(&format!("{name}|"))) {
                 command.extend(arguments(name, *arity));
             }
-            assert!(classify(&lab::resp::encode(&command)).is_some_and(shared), "{name}");
+            assert!(classify(&encode(&command)).is_some_and(shared), "{name}");
             let (reply, after) = probe(&mut client, &command).await.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(state(&after), state(&before), "{name}");
             probed += 1;
@@ -253,7 +255,7 @@ async fn commands_that_leave_something_are_seen_to() {
         let mut client = connect(&redis).await;
         let before = client.command(&["CLIENT", "INFO"]).await.unwrap().text();
         let command: Vec<_> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
-        assert_eq!(classify(&lab::resp::encode(&command)), Some(class), "{line}");
+        assert_eq!(classify(&encode(&command)), Some(class), "{line}");
         let probed = tokio::time::timeout(std::time::Duration::from_millis(300), probe(&mut client, &command)).await;
         let unchanged = matches!(probed, Ok(Ok((_, after))) if state(&after) == state(&before));
         assert!(!unchanged, "{line} left nothing");

@@ -144,6 +144,7 @@ const REQUEST_TOKENS: &[&[u8]] = &[
     b"\"",
     b"'",
     b"\\",
+    b"\"\\n\\r\\t\\b\\a\\q\"",
     b"\\x4",
     b" ",
     b"\t",

@@ -35,17 +35,16 @@ struct Group {
     names: &'static [&'static str],
 }
 
-/// A command that is told apart by its first argument.
+/// A command that is told apart by its first argument. Without one it is [`ALONE`], with one that is in none of the groups unknown.
 #[derive(Debug)]
 struct Container {
     /// In capitals.
     name: &'static str,
-    /// Without an argument.
-    alone: Class,
-    /// With one that is in none of the groups.
-    other: Class,
     groups: &'static [Group],
 }
+
+/// The server says that an argument is missing; COMMAND has an answer.
+const ALONE: Class = Class::Read;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug)]
@@ -112,13 +111,12 @@ fn contained(container: &Container, mut head: Head<'_>) -> Option<Class> {
         Some(Ok(subcommand)) => {
             let known =
                 container.groups.iter().find(|group| group.names.iter().any(|name| subcommand.eq_ignore_ascii_case(name.as_bytes())));
-            Some(known.map_or(container.other, |group| group.class))
+            Some(known.map_or(Class::Unknown, |group| group.class))
         }
-        None => Some(container.alone),
+        None => Some(ALONE),
         Some(Err(Missing::Header)) => None,
         Some(Err(Missing::Payload(length))) if length <= LONGEST_NAME => None,
-        Some(Err(Missing::Payload(_))) => Some(container.other),
-        Some(Err(Missing::Broken)) => Some(Class::Unknown),
+        Some(Err(Missing::Payload(_) | Missing::Broken)) => Some(Class::Unknown),
     }
 }
 
@@ -161,8 +159,7 @@ pub fn entries() -> impl Iterator<Item = Entry> {
         .iter()
         .flat_map(|group| group.names.iter().map(|&name| Entry { name, subcommand: None, class: group.class, why: group.why }));
     let contained = containers::CONTAINERS.iter().flat_map(|container| {
-        let why = "the server says that an argument is missing";
-        let alone = Entry { name: container.name, subcommand: None, class: container.alone, why };
+        let alone = Entry { name: container.name, subcommand: None, class: ALONE, why: "only says that an argument is missing" };
         let with = container.groups.iter().flat_map(|group| {
             let entry = |&name| Entry { name: container.name, subcommand: Some(name), class: group.class, why: group.why };
             group.names.iter().map(entry)
