@@ -8,11 +8,11 @@
 //! - its answer is about the data or the server, not about who or what the connection is.
 //!
 //! Not one of SUBSCRIBE (a frame for each channel), CLIENT REPLY (none), MONITOR, QUIT, SHUTDOWN, CLIENT KILL, ACL DELUSER (may close the
-//! very connection) passes. What the table does not know is [`Class::Unknown`], modules' commands among them, because nothing says what
-//! they leave behind. It covers Redis up to 8.6 and Valkey up to 9.1.
+//! very connection) passes. What the table does not know is [`Class::Unknown`], because nothing says what it leaves behind: modules' commands,
+//! and the few that servers keep for themselves. Otherwise it covers Redis up to 8.6 and Valkey up to 9.1.
 //!
-//! Everything has an entry: in [`data`](mod@data) and [`reads`], [`writes`], a *group* of names with one class and one reason each, in
-//! [`containers`] the commands that are told apart by their first argument.
+//! Everything has an entry: in `data`, `reads` and `writes` a *group* of names with one class and one reason each, in `containers` the
+//! commands that are told apart by their first argument.
 
 mod containers;
 mod data;
