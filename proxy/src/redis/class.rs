@@ -7,7 +7,7 @@
 pub enum Class {
     /// Leaves nothing on the connection and changes no data.
     Read,
-    /// Leaves nothing on the connection and may change data: a later WAIT is about it.
+    /// Leaves nothing on the connection and may change data, or send to subscribers: a later WAIT is about it.
     Write,
     /// WAIT, WAITAOF: promises about the writes of the connection that carries it.
     Wait,
@@ -17,7 +17,8 @@ pub enum Class {
     Transaction(Transaction),
     /// May wait for other clients: BLPOP and its kind, XREAD with BLOCK. Leaves nothing on the connection.
     Blocking,
-    /// Has to get past whatever a shared connection is busy with, or is better not behind others. Leaves nothing on the connection.
+    /// Has to get past whatever a shared connection is busy with, or is better not behind others. Leaves nothing on the connection, but may
+    /// close it: CLIENT KILL, SHUTDOWN, ACL DELUSER.
     Once,
     /// Leaves state that only RESET, or closing, takes away.
     Pinning(Pinning),
@@ -74,8 +75,9 @@ pub enum Pinning {
     Subscribe,
     /// MONITOR.
     Monitor,
-    /// CLIENT TRACKING, REPLY, ID, NO-EVICT, … ASKING, READONLY, READWRITE. RESET clears it.
+    /// CLIENT TRACKING, CACHING, ID, INFO, … ASKING, READONLY, READWRITE. RESET clears it.
     Connection,
-    /// State that not even RESET clears on every server: the connection must be closed in the end.
+    /// CLIENT REPLY, NO-EVICT, CAPA, SCRIPT DEBUG, …: state that not even RESET clears on every server, or replies that cannot be counted any
+    /// more. The connection must be closed in the end.
     Forever,
 }

@@ -115,6 +115,17 @@ impl<'a> Iterator for Head<'a> {
     }
 }
 
+/// The length of the name of an array that begins as nearly all do, and the bytes from its first one on: the short way to what [`Head`]
+/// gives first. `None` means only that the long way has to look.
+#[inline]
+pub(super) fn short_name(frame: &[u8]) -> Option<(usize, &[u8])> {
+    let (count, length) = frame.strip_prefix(b"*").and_then(short_number)?;
+    let header = frame.get(1 + length..)?.strip_prefix(b"$")?;
+    let (name, length) = short_number(header)?;
+    let bytes = header.get(length..)?;
+    (count > 0 && usize::from(name) <= bytes.len()).then_some((usize::from(name), bytes))
+}
+
 /// The number in front of the first line end, and what is behind it.
 #[inline]
 fn number(bytes: &[u8]) -> Result<(i64, &[u8]), Missing> {

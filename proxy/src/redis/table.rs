@@ -8,11 +8,11 @@
 //! - its answer is about the data or the server, not about who or what the connection is.
 //!
 //! Not one of SUBSCRIBE (a frame for each channel), CLIENT REPLY (none), MONITOR, QUIT, SHUTDOWN, CLIENT KILL, ACL DELUSER (may close the
-//! very connection) passes. What the table does not know is [`Class::Unknown`], modules' commands among them, because nothing says what
-//! they leave behind. It covers Redis up to 8.6 and Valkey up to 9.1.
+//! very connection) passes. What the table does not know is [`Class::Unknown`], because nothing says what it leaves behind: modules' commands,
+//! and the few that servers keep for themselves. Otherwise it covers Redis up to 8.6 and Valkey up to 9.1.
 //!
-//! Everything has an entry: in [`data`](mod@data) and [`reads`], [`writes`], a *group* of names with one class and one reason each, in
-//! [`containers`] the commands that are told apart by their first argument.
+//! Everything has an entry: in `data`, `reads` and `writes` a *group* of names with one class and one reason each, in `containers` the
+//! commands that are told apart by their first argument.
 
 mod containers;
 mod data;
@@ -22,8 +22,8 @@ mod slots;
 mod writes;
 
 use super::class::Class;
-use super::head::{Head, Missing};
-use slots::find;
+use super::head::{Head, Missing, short_name};
+use slots::{find, find_in};
 
 /// Names with one class, for one reason.
 #[derive(Debug)]
@@ -35,17 +35,16 @@ struct Group {
     names: &'static [&'static str],
 }
 
-/// A command that is told apart by its first argument.
+/// A command that is told apart by its first argument. Without one it is [`ALONE`], with one that is in none of the groups unknown.
 #[derive(Debug)]
 struct Container {
     /// In capitals.
     name: &'static str,
-    /// Without an argument.
-    alone: Class,
-    /// With one that is in none of the groups.
-    other: Class,
     groups: &'static [Group],
 }
+
+/// The server says that an argument is missing; COMMAND has an answer.
+const ALONE: Class = Class::Read;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +80,16 @@ const LONGEST_NAME: usize = 32;
 #[must_use]
 #[inline]
 pub fn classify(frame: &[u8]) -> Option<Class> {
+    if let Some((length, bytes)) = short_name(frame)
+        && let Some(Meaning::Plain(class)) = find_in(bytes, length)
+    {
+        return Some(class);
+    }
+    classify_slowly(frame)
+}
+
+/// The same for every frame.
+fn classify_slowly(frame: &[u8]) -> Option<Class> {
     let mut head = Head::new(frame);
     let meaning = match head.next()? {
         Ok(name) => find(&name),
@@ -102,13 +111,12 @@ fn contained(container: &Container, mut head: Head<'_>) -> Option<Class> {
         Some(Ok(subcommand)) => {
             let known =
                 container.groups.iter().find(|group| group.names.iter().any(|name| subcommand.eq_ignore_ascii_case(name.as_bytes())));
-            Some(known.map_or(container.other, |group| group.class))
+            Some(known.map_or(Class::Unknown, |group| group.class))
         }
-        None => Some(container.alone),
+        None => Some(ALONE),
         Some(Err(Missing::Header)) => None,
         Some(Err(Missing::Payload(length))) if length <= LONGEST_NAME => None,
-        Some(Err(Missing::Payload(_))) => Some(container.other),
-        Some(Err(Missing::Broken)) => Some(Class::Unknown),
+        Some(Err(Missing::Payload(_) | Missing::Broken)) => Some(Class::Unknown),
     }
 }
 
@@ -151,8 +159,7 @@ pub fn entries() -> impl Iterator<Item = Entry> {
         .iter()
         .flat_map(|group| group.names.iter().map(|&name| Entry { name, subcommand: None, class: group.class, why: group.why }));
     let contained = containers::CONTAINERS.iter().flat_map(|container| {
-        let why = "the server says that an argument is missing";
-        let alone = Entry { name: container.name, subcommand: None, class: container.alone, why };
+        let alone = Entry { name: container.name, subcommand: None, class: ALONE, why: "only says that an argument is missing" };
         let with = container.groups.iter().flat_map(|group| {
             let entry = |&name| Entry { name: container.name, subcommand: Some(name), class: group.class, why: group.why };
             group.names.iter().map(entry)

@@ -1,6 +1,6 @@
 //! Commands that are told apart by their first argument. A subcommand that is not here is unknown. `[pure]`
 
-use super::Class::{self, Forbidden, Once, Read, Unknown, Write};
+use super::Class::{self, Forbidden, Once, Read, Write};
 use super::{Container, Group};
 use crate::redis::class::{Local, Pinning};
 
@@ -9,9 +9,8 @@ const FOREVER: Class = Class::Pinning(Pinning::Forever);
 const ADMIN: &str = "the administrator's; changes the server: not in a queue with everybody's requests";
 const LOOKS: &str = "only looks at the server";
 
-/// One with the usual rest: alone it is an error about arguments, and what is not listed may be anything.
 const fn container(name: &'static str, groups: &'static [Group]) -> Container {
-    Container { name, alone: Read, other: Unknown, groups }
+    Container { name, groups }
 }
 
 const fn group(class: Class, why: &'static str, names: &'static [&'static str]) -> Group {
@@ -70,13 +69,6 @@ pub(super) const CONTAINERS: &[Container] = &[
     container("MODULE", &[group(Read, LOOKS, &["HELP", "LIST"]), group(Once, ADMIN, &["LOAD", "LOADEX", "UNLOAD"])]),
     container("CLUSTER", CLUSTER),
     container("SENTINEL", SENTINEL),
-    Container {
-        name: "DEBUG",
-        alone: Read,
-        // Its subcommands differ from version to version; what is known of them: they may stop, crash or restart the server.
-        other: Once,
-        groups: &[group(FOREVER, "answers with any frame of the protocol, pushes too: replies cannot be counted", &["PROTOCOL"])],
-    },
 ];
 
 const CLIENT: &[Group] = &[

@@ -77,6 +77,8 @@ const SERVER: &[Group] = &[
         why: "changes the server's role, which closes connections with somebody blocked on them",
         names: &["FAILOVER", "REPLICAOF", "SLAVEOF"],
     },
+    // Its subcommands differ from version to version. In RESP3 PROTOCOL may put a push in front of the one reply.
+    Group { class: Once, why: "stops, crashes or restarts the server, or makes it say what it never says otherwise", names: &["DEBUG"] },
     Group {
         class: Once,
         why: "the administrator's; long, or about the whole server: not in a queue with everybody's requests",

@@ -1,6 +1,6 @@
 //! A body for a fuzzer: a class is known early and for good, whatever follows. The unit tests run it too, with random bytes. `[pure]`
 
-use super::classify;
+use super::{classify, classify_slowly};
 use crate::redis::class::Class;
 use crate::redis::frame::{Request, RequestKind, RequestScanner};
 use crate::redis::head::Head;
@@ -35,6 +35,7 @@ fn beginnings(frame: &[u8]) {
     for end in 0..=frame.len().min(400) {
         let beginning = frame.get(..end).unwrap_or_default();
         let class = classify(beginning);
+        assert_eq!(class, classify_slowly(beginning), "both ways come to the same");
         assert!(Head::new(beginning).flatten().count() <= end, "each argument takes a byte at least");
         let narrowed = known == Some(Class::Blocking) && matches!(class, Some(Class::Read | Class::Write));
         assert!(known.is_none() || class == known || narrowed, "{known:?} became {class:?} with more of the request");
