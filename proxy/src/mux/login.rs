@@ -82,24 +82,30 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let token = token()?;
-    let is_7 = hello.is_at_least(7, 0);
     // DISCARD first: in a MULTI the others would be queued. UNWATCH behind the unsubscribing: in RESP2 a subscriber may not say it.
-    let steps: [&[&[u8]]; 7] = [
-        &[b"DISCARD"],
-        &[b"UNSUBSCRIBE"],
-        &[b"PUNSUBSCRIBE"],
-        if is_7 { &[b"SUNSUBSCRIBE"] } else { &[b"PUNSUBSCRIBE"] },
-        &[b"UNWATCH"],
-        &[b"CLIENT", b"SETNAME", b""],
-        &[b"CLIENT", b"TRACKING", b"OFF"],
+    let steps = [
+        encode(&[b"DISCARD"]),
+        encode(&[b"UNSUBSCRIBE"]),
+        encode(&[b"PUNSUBSCRIBE"]),
+        encode(&[b"SUNSUBSCRIBE"]),
+        encode(&[b"UNWATCH"]),
+        encode(&[b"CLIENT", b"SETNAME", b""]),
+        encode(&[b"CLIENT", b"TRACKING", b"OFF"]),
     ];
-    let steps = steps.map(encode).concat();
+    let steps = steps.concat();
     send(stream, &together(&[&steps, &wish.request(&[b"PING", &token])])).await?;
     let mut replies = Replies::new(stream);
     // Refused when there is no MULTI, and to a subscriber of RESP2, who can have none.
     replies.expect("DISCARD", &["+OK\r\n", "-ERR "]).await?;
     // What the unsubscribing answers, one for each channel, are publications, and skipped.
-    replies.expect("UNWATCH", &["+OK\r\n"]).await?;
+    let mut reply = replies.next("UNWATCH").await?;
+    if reply.starts_with(b"-ERR unknown command") {
+        // SUNSUBSCRIBE, before Redis 7.
+        reply = replies.next("UNWATCH").await?;
+    }
+    if reply != b"+OK\r\n"[..] {
+        return Err(unexpected("UNWATCH"));
+    }
     // Who may not do these two has not done them; servers before 6 know no tracking.
     replies.expect("CLIENT SETNAME", &["+OK\r\n", "-NOPERM "]).await?;
     replies.expect("CLIENT TRACKING", &["+OK\r\n", "-NOPERM ", "-ERR "]).await?;
@@ -133,10 +139,7 @@ impl Wish<'_> {
             }
         }
         let reply = replies.next("HELLO").await?;
-        let hello = match Hello::parse(&reply) {
-            Some(hello) => hello,
-            None => return Err(refusal("HELLO", &reply, self.is_clients)),
-        };
+        let Some(hello) = Hello::parse(&reply) else { return Err(refusal("HELLO", &reply, self.is_clients)) };
         if hello.proto() != Some(if self.resp3 { 3 } else { 2 }) {
             // Knows no HELLO, and a client wants RESP3; else it is no server that we know.
             return Err(refusal("HELLO", &reply, true));
