@@ -70,7 +70,7 @@ impl Backend for RedisServer {
     /// Name, TCP, TLS and login within `connect_timeout`.
     ///
     /// # Errors
-    /// As [`Upstream::connect_and`] and [`crate::redis::login`]. An error with a reply is the server's answer to the client's own AUTH or
+    /// As [`Upstream::connect_and`] and [`login()`](crate::redis::login()). An error with a reply is the server's answer to the client's own AUTH or
     /// SELECT (or HELLO 3 to a server older than Redis 6), for that client to hear word by word.
     async fn open(&self, key: &Key) -> Result<Link> {
         let own = self.upstream.password();

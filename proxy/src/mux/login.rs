@@ -35,7 +35,7 @@ pub(super) struct Wish<'a> {
 /// Logs in: AUTH, HELLO, SELECT in one write, each reply verified.
 ///
 /// # Errors
-/// As [`crate::redis::login`]. With the server's reply in it when the server refused what a client asked for.
+/// As [`login()`](crate::redis::login()). With the server's reply in it when the server refused what a client asked for.
 pub(super) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, wish: &Wish<'_>) -> Result<Hello> {
     send(stream, &wish.request(&[])).await?;
     let mut replies = Replies::new(stream);

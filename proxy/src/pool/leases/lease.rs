@@ -88,7 +88,7 @@ impl<B: Reuse + 'static> Lease<B> {
         }
     }
 
-    /// Brings it back to the state of a new one, in the background and within [`CLEAN_LIMIT`], then gives it back; closes it if that fails.
+    /// Brings it back to the state of a new one, in the background and within five seconds, then gives it back; closes it if that fails.
     /// Nothing may be owed on it. Needs the worker's `LocalSet`.
     pub fn clean_and_give_back(mut self) {
         let useless = self.unfit().or_else(|| self.leases.unwanted(self.key()));
