@@ -1,10 +1,7 @@
 //! Many Redis clients, few upstream connections: the modes `session` and `multiplex`.
 
 pub mod backend;
-pub mod hello;
 pub mod key;
-mod login;
 
-pub use backend::{Link, RedisServer};
-pub use hello::Hello;
+pub use backend::RedisServer;
 pub use key::{Identity, Key, Login};

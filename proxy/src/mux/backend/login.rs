@@ -51,7 +51,7 @@ pub(super) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, wi
 ///
 /// # Errors
 /// Any: the connection is in no known state and must be closed.
-pub(super) async fn clean<S>(stream: &mut S, wish: &Wish<'_>, hello: &mut Hello, knows_reset: &mut bool) -> Result<()>
+pub(super) async fn clean<S>(stream: &mut S, wish: &Wish<'_>, knows_reset: &mut bool) -> Result<Hello>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -61,7 +61,7 @@ where
         let mut replies = Replies::new(stream);
         let reset = replies.next("RESET").await?;
         if reset == b"+RESET\r\n"[..] {
-            return wish.judge_with_token(&mut replies, &token, hello).await;
+            return wish.judge_with_token(&mut replies, &token).await;
         }
         if !reset.starts_with(b"-ERR unknown command") {
             return Err(unexpected("RESET"));
@@ -73,11 +73,11 @@ where
         }
         replies.end()?;
     }
-    step_by_step(stream, wish, hello).await
+    step_by_step(stream, wish).await
 }
 
 /// What RESET does, for servers that have none (before 6.2, or hidden by `rename-command`).
-async fn step_by_step<S>(stream: &mut S, wish: &Wish<'_>, hello: &mut Hello) -> Result<()>
+async fn step_by_step<S>(stream: &mut S, wish: &Wish<'_>) -> Result<Hello>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -109,7 +109,7 @@ where
     // Who may not do these two has not done them; servers before 6 know no tracking.
     replies.expect("CLIENT SETNAME", &["+OK\r\n", "-NOPERM "]).await?;
     replies.expect("CLIENT TRACKING", &["+OK\r\n", "-NOPERM ", "-ERR "]).await?;
-    wish.judge_with_token(&mut replies, &token, hello).await
+    wish.judge_with_token(&mut replies, &token).await
 }
 
 impl Wish<'_> {
@@ -154,14 +154,15 @@ impl Wish<'_> {
         Ok(hello)
     }
 
-    async fn judge_with_token<S: AsyncRead + Unpin>(&self, replies: &mut Replies<'_, S>, token: &[u8], hello: &mut Hello) -> Result<()> {
-        *hello = self.judge(replies).await?;
+    async fn judge_with_token<S: AsyncRead + Unpin>(&self, replies: &mut Replies<'_, S>, token: &[u8]) -> Result<Hello> {
+        let hello = self.judge(replies).await?;
         let echo = replies.next("PING").await?;
         let echoed = echo.strip_prefix(format!("${}\r\n", token.len()).as_bytes()).and_then(|rest| rest.strip_suffix(b"\r\n"));
         if echoed != Some(token) {
             return Err(unexpected("PING"));
         }
-        replies.end()
+        replies.end()?;
+        Ok(hello)
     }
 }
 
