@@ -318,3 +318,27 @@ async fn through_the_pool() {
         })
         .await;
 }
+
+/// Only the echo of this cleaning's own token proves the place in the stream; a byte too many disproves it.
+#[tokio::test]
+async fn replies_that_fit_are_not_enough() {
+    const HELLO: &str = "*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:2\r\n";
+    let wish = Wish { account: None, is_clients: false, resp3: false, database: 0, is_database_clients: false };
+    for (echo, behind, proves) in [(true, "", true), (false, "", false), (true, "+OK\r\n", false), (true, ">1\r\n+x\r\n", false)] {
+        let (mut proxy, mut server) = tokio::io::duplex(1 << 16);
+        let serve = async {
+            let mut request = Vec::new();
+            let tail = b"$4\r\nPING\r\n$32\r\n".len() + 34;
+            while !request.windows(4).any(|window| window == b"PING") || !request.ends_with(b"\r\n") {
+                server.read_buf(&mut request).await.unwrap();
+            }
+            let token = &request[request.len() - tail..][b"$4\r\nPING\r\n".len()..];
+            let token = String::from_utf8(token.to_vec()).unwrap();
+            let token = if echo { token } else { format!("$32\r\n{}\r\n", "0".repeat(32)) };
+            server.write_all(format!(">1\r\n+x\r\n+RESET\r\n{HELLO}{token}{behind}").as_bytes()).await.unwrap();
+        };
+        let mut knows_reset = true;
+        let (cleaned, ()) = tokio::join!(clean(&mut proxy, &wish, &mut knows_reset), serve);
+        assert_eq!(cleaned.is_ok(), proves, "{echo} {behind:?}");
+    }
+}
