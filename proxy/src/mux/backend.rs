@@ -1,13 +1,18 @@
 //! Redis connections for the pool: opened and logged in for one key, brought back to the state of a new one after use.
 
+mod hello;
+mod login;
+
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::hello::Hello;
+pub use hello::{Facts, Hello};
+
+use self::login::{Wish, clean, log_in};
 use super::key::{Identity, Key};
-use super::login::{Wish, clean, log_in};
 use crate::error::Result;
 use crate::metrics::EvictReason;
 use crate::pool::{Backend, Reuse};
@@ -21,14 +26,25 @@ pub struct RedisServer {
     database: u32,
 }
 
-/// A connection that is logged in.
+/// A connection that is logged in, for one worker.
 pub struct Link {
-    /// Nothing on it is unread.
-    pub connection: Connection,
-    /// What the server said when it was opened or cleaned.
-    pub hello: Hello,
+    connection: Connection,
+    hello: Rc<Hello>,
     /// RESET may work.
     knows_reset: bool,
+}
+
+impl Link {
+    /// The way to the server; when the link is new or clean nothing on it is unread.
+    pub fn stream_mut(&mut self) -> &mut Stream {
+        &mut self.connection.stream
+    }
+
+    /// What the server said of itself when it was opened or last cleaned.
+    #[must_use]
+    pub fn hello(&self) -> &Rc<Hello> {
+        &self.hello
+    }
 }
 
 impl RedisServer {
@@ -70,14 +86,14 @@ impl Backend for RedisServer {
     /// Name, TCP, TLS and login within `connect_timeout`.
     ///
     /// # Errors
-    /// As [`Upstream::connect_and`] and [`crate::redis::login`]. An error with a reply is the server's answer to the client's own AUTH or
+    /// As [`Upstream::connect_and`] and [`login()`](crate::redis::login()). An error with a reply is the server's answer to the client's own AUTH or
     /// SELECT (or HELLO 3 to a server older than Redis 6), for that client to hear word by word.
     async fn open(&self, key: &Key) -> Result<Link> {
         let own = self.upstream.password();
         let wish = self.wish(key, own.as_deref());
         let (connection, hello) = self.upstream.connect_and(async |stream: &mut Stream| log_in(stream, &wish).await).await?;
         let knows_reset = hello.is_at_least(6, 2);
-        Ok(Link { connection, hello, knows_reset })
+        Ok(Link { connection, hello: Rc::new(hello), knows_reset })
     }
 
     fn poll_unfit(&self, link: &mut Link, cx: &mut Context<'_>) -> Poll<EvictReason> {
@@ -99,7 +115,8 @@ impl Reuse for RedisServer {
     async fn clean(&self, link: &mut Link, key: &Key) -> Result<()> {
         let own = self.upstream.password();
         let wish = self.wish(key, own.as_deref());
-        Box::pin(clean(&mut link.connection.stream, &wish, &mut link.hello, &mut link.knows_reset)).await
+        link.hello = Rc::new(Box::pin(clean(&mut link.connection.stream, &wish, &mut link.knows_reset)).await?);
+        Ok(())
     }
 
     fn outdated(&self, link: &Link) -> Option<EvictReason> {

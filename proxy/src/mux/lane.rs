@@ -27,8 +27,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::backend::RedisServer;
-use super::hello::Hello;
+use super::backend::{Hello, RedisServer};
 use super::outlet::{Fate, MAX_WAITING, Outlet};
 use crate::error::{Error, Kind, Side};
 use crate::metrics::{EvictReason, ListenerMetrics, RequestClass};
@@ -53,7 +52,7 @@ const LITTLE_PROGRESS: Duration = Duration::from_millis(500);
 pub struct Lane {
     shared: RefCell<Shared>,
     /// What the server said about itself when this connection was opened.
-    pub hello: Hello,
+    pub hello: Rc<Hello>,
     /// It is logged in, so NOAUTH means that the login has become invalid.
     logged_in: bool,
     born: Instant,
@@ -126,7 +125,7 @@ pub enum End {
 impl Lane {
     /// Over a connection that was just opened; [`drive`] moves the bytes.
     #[must_use]
-    pub fn new(hello: Hello, logged_in: bool, metrics: ListenerMetrics) -> Self {
+    pub fn new(hello: Rc<Hello>, logged_in: bool, metrics: ListenerMetrics) -> Self {
         let shared = Shared {
             out: BytesMut::new(),
             written: 0,
@@ -275,7 +274,7 @@ pub async fn drive(lane: Rc<Lane>, mut lease: Lease<RedisServer>) -> End {
         if lane.review.take() && lease.unfit().is_some() {
             lane.retire();
         }
-        driver.poll(cx, &mut lease.connection_mut().connection.stream)
+        driver.poll(cx, lease.connection_mut().stream_mut())
     }))
     .await;
     match ended {

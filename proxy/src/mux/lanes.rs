@@ -137,7 +137,7 @@ impl Lanes {
 
     fn opened(self: &Rc<Self>, group: &Rc<Group>, mut lease: Lease<RedisServer>) {
         let logged_in = self.logs_in || matches!(group.key.identity, Identity::Client(_));
-        let lane = Rc::new(Lane::new(lease.connection().hello.clone(), logged_in, self.metrics.clone()));
+        let lane = Rc::new(Lane::new(Rc::clone(lease.connection().hello()), logged_in, self.metrics.clone()));
         for Unsent { entry, bytes } in group.unsent.take() {
             let (class, arrived) = entry.class();
             // Owed once more by `push`.

@@ -233,7 +233,7 @@ impl Client {
     }
 
     /// Uses connections of another key from now on, if one can be had, and says so.
-    async fn become_key(&mut self, key: Key, reply: impl FnOnce(&super::hello::Hello) -> Vec<u8>) -> Result<(), End> {
+    async fn become_key(&mut self, key: Key, reply: impl FnOnce(&super::backend::Hello) -> Vec<u8>) -> Result<(), End> {
         match self.mux.lanes.lane(&key).await {
             Ok(lane) => {
                 self.key = key;

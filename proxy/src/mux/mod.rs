@@ -19,12 +19,10 @@
 mod answer;
 pub mod backend;
 mod client;
-pub mod hello;
 pub mod key;
 pub mod lane;
 pub mod lanes;
 mod local;
-mod login;
 pub mod outlet;
 mod pinned;
 mod scan;
@@ -36,7 +34,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub use backend::{Link, RedisServer};
+pub use backend::{Hello, Link, RedisServer};
 pub use client::serve;
 pub use key::{Identity, Key, Login};
 pub use lanes::Lanes;

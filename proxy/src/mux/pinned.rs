@@ -374,7 +374,7 @@ impl Own {
         if self.track.owed() == 0 {
             self.since = Instant::now();
         }
-        if class == Class::Wait && !self.session && !self.track.in_multi() {
+        if class == Class::Wait && !self.session && !self.track.in_multi() && self.track.is_counted() {
             // WAIT is about what its connection has seen last: any command takes it past all writes that the client has had replies to,
             // whichever connections carried them.
             self.track.own_request();
@@ -386,13 +386,13 @@ impl Own {
     }
 
     fn stream(&mut self) -> Pin<&mut Stream> {
-        Pin::new(&mut self.lease.connection_mut().connection.stream)
+        Pin::new(self.lease.connection_mut().stream_mut())
     }
 
     /// Ready when nothing waits for the server any more. A server that takes nothing more may still have said why: that is read first.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.up.is_empty() && !self.deaf {
-            let stream = Pin::new(&mut self.lease.connection_mut().connection.stream);
+            let stream = Pin::new(self.lease.connection_mut().stream_mut());
             match ready!(stream.poll_write(cx, &self.up)) {
                 Ok(written) => self.up.advance(written),
                 Err(_) => self.deaf = true,
@@ -481,7 +481,7 @@ pub(super) fn reason(class: Class) -> PinReason {
         Class::Blocking => PinReason::Blocking,
         Class::Pinning(Pinning::Subscribe) => PinReason::Subscribe,
         Class::Pinning(Pinning::Monitor) => PinReason::Monitor,
-        Class::Pinning(Pinning::Connection | Pinning::Forever) => PinReason::Connection,
+        Class::Pinning(Pinning::Connection | Pinning::Forever | Pinning::Silent) => PinReason::Connection,
         Class::Unknown => PinReason::Unknown,
         Class::Once | Class::Wait | Class::Read | Class::Write | Class::Local(_) | Class::Forbidden | Class::Hostile => PinReason::Once,
     }

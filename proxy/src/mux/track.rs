@@ -95,7 +95,7 @@ impl Track {
                 self.blocking += 1;
                 Expect::Blocking
             }
-            Class::Pinning(Pinning::Subscribe | Pinning::Monitor) => {
+            Class::Pinning(Pinning::Subscribe | Pinning::Monitor | Pinning::Silent) => {
                 self.uncounted = true;
                 self.forever = true;
                 Expect::Plain
@@ -104,13 +104,7 @@ impl Track {
                 self.stays = true;
                 Expect::Plain
             }
-            Class::Pinning(Pinning::Forever) => {
-                // CLIENT REPLY is one of them.
-                self.uncounted = true;
-                self.forever = true;
-                Expect::Plain
-            }
-            Class::Unknown => {
+            Class::Pinning(Pinning::Forever) | Class::Unknown => {
                 self.forever = true;
                 Expect::Plain
             }

@@ -75,6 +75,8 @@ pub enum Pinning {
     Subscribe,
     /// MONITOR.
     Monitor,
+    /// CLIENT REPLY: what is answered from now on cannot be counted.
+    Silent,
     /// CLIENT TRACKING, CACHING, ID, INFO, … ASKING, READONLY, READWRITE. RESET clears it.
     Connection,
     /// CLIENT REPLY, NO-EVICT, CAPA, SCRIPT DEBUG, …: state that not even RESET clears on every server, or replies that cannot be counted any

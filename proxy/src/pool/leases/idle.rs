@@ -15,6 +15,9 @@ use crate::metrics::{EvictReason, UpstreamState};
 use crate::pool::backoff::YOUNG;
 use crate::pool::{Permit, Reuse};
 
+/// How often the tender looks whether there is a permit for what is missing at home.
+const HOME_LOOK: Duration = Duration::from_secs(1);
+
 /// One that nobody uses.
 pub(super) struct Idle<B: Reuse + 'static> {
     held: Held<B>,
@@ -53,8 +56,11 @@ impl<B: Reuse + 'static> Leases<B> {
         }
     }
 
-    pub(super) fn idle_of(&self, key: &B::Key) -> usize {
-        self.idle.borrow().iter().filter(|idle| idle.held.key == *key).count()
+    /// How many idle connections of the home key should be opened.
+    pub(super) fn missing_at_home(&self) -> usize {
+        let Some((key, count)) = &self.home else { return 0 };
+        let idle = self.idle.borrow().iter().filter(|idle| idle.held.key == *key).count();
+        count.saturating_sub(idle + self.refilling.get())
     }
 
     pub(super) fn has_idle(&self, key: &B::Key) -> bool {
@@ -184,8 +190,12 @@ impl<B: Reuse + 'static> Leases<B> {
         let now = Instant::now();
         let far = now + Duration::from_secs(3600);
         let expiry = self.idle.borrow().iter().map(Idle::ends).min().unwrap_or(far);
-        let pauses = if self.home.is_some() { self.pauses() } else { [None; 2] };
-        pauses.into_iter().flatten().filter(|end| *end > now).fold(expiry, Instant::min)
+        if self.closing.get() || self.missing_at_home() == 0 {
+            return expiry;
+        }
+        // When no pause is what hinders, it is the budget, which tells of who waits and not of what becomes free.
+        let pause = self.pauses().into_iter().flatten().filter(|end| *end > now).min();
+        expiry.min(pause.unwrap_or(now + HOME_LOOK))
     }
 }
 

@@ -74,6 +74,12 @@ impl<B: Reuse + 'static> Lease<B> {
         self.leases.backend.outdated(&held.connection)
     }
 
+    /// False when who keeps it for long should retire it: see [`Lease::unfit`].
+    #[must_use]
+    pub fn is_fit(&self) -> bool {
+        self.unfit().is_none()
+    }
+
     /// Gives it back as it is: nothing is owed on it and it is in the state of a new one. It goes to who waits for one of its key, or becomes
     /// idle; one that is unfit, or whose place others need more, is closed.
     pub fn give_back(mut self) {
@@ -88,7 +94,7 @@ impl<B: Reuse + 'static> Lease<B> {
         }
     }
 
-    /// Brings it back to the state of a new one, in the background and within [`CLEAN_LIMIT`], then gives it back; closes it if that fails.
+    /// Brings it back to the state of a new one, in the background and within five seconds, then gives it back; closes it if that fails.
     /// Nothing may be owed on it. Needs the worker's `LocalSet`.
     pub fn clean_and_give_back(mut self) {
         let useless = self.unfit().or_else(|| self.leases.unwanted(self.key()));

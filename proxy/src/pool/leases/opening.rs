@@ -99,9 +99,9 @@ impl<B: Reuse + 'static> Leases<B> {
 
     /// Opens what is missing at home, as far as nobody else needs the permits.
     pub(super) fn refill(self: &Rc<Self>) {
-        let Some((key, count)) = &self.home else { return };
+        let Some((key, _)) = &self.home else { return };
         let now = Instant::now();
-        while self.idle_of(key) + self.refilling.get() < *count
+        while self.missing_at_home() > 0
             && self.obstacle(now).is_none()
             && self.rejected.borrow().may_try(now)
             && let Some(permit) = self.budget.try_acquire()

@@ -6,6 +6,7 @@ use crate::redis::class::{Local, Pinning};
 
 const CONNECTION: Class = Class::Pinning(Pinning::Connection);
 const FOREVER: Class = Class::Pinning(Pinning::Forever);
+const SILENT: Class = Class::Pinning(Pinning::Silent);
 const ADMIN: &str = "the administrator's; changes the server: not in a queue with everybody's requests";
 const LOOKS: &str = "only looks at the server";
 
@@ -85,7 +86,7 @@ const CLIENT: &[Group] = &[
     group(CONNECTION, "changes what tracking remembers of the connection's next command", &["CACHING"]),
     group(CONNECTION, "about the connection's tracking", &["GETREDIR", "TRACKINGINFO"]),
     // Reset clears it, but nobody can say any more how many replies are owed.
-    group(FOREVER, "no replies, to itself neither: they cannot be counted any more", &["REPLY"]),
+    group(SILENT, "no replies, to itself neither: they cannot be counted any more", &["REPLY"]),
     // Redis 7.0 keeps NO-EVICT through RESET; Valkey keeps the last two.
     group(FOREVER, "flags of the connection that not every server's RESET clears", &["NO-EVICT", "NO-TOUCH", "CAPA", "IMPORT-SOURCE"]),
 ];

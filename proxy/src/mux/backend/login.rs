@@ -35,7 +35,7 @@ pub(super) struct Wish<'a> {
 /// Logs in: AUTH, HELLO, SELECT in one write, each reply verified.
 ///
 /// # Errors
-/// As [`crate::redis::login`]. With the server's reply in it when the server refused what a client asked for.
+/// As [`login()`](crate::redis::login()). With the server's reply in it when the server refused what a client asked for.
 pub(super) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, wish: &Wish<'_>) -> Result<Hello> {
     send(stream, &wish.request(&[])).await?;
     let mut replies = Replies::new(stream);
@@ -51,7 +51,7 @@ pub(super) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, wi
 ///
 /// # Errors
 /// Any: the connection is in no known state and must be closed.
-pub(super) async fn clean<S>(stream: &mut S, wish: &Wish<'_>, hello: &mut Hello, knows_reset: &mut bool) -> Result<()>
+pub(super) async fn clean<S>(stream: &mut S, wish: &Wish<'_>, knows_reset: &mut bool) -> Result<Hello>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -61,7 +61,7 @@ where
         let mut replies = Replies::new(stream);
         let reset = replies.next("RESET").await?;
         if reset == b"+RESET\r\n"[..] {
-            return wish.judge_with_token(&mut replies, &token, hello).await;
+            return wish.judge_with_token(&mut replies, &token).await;
         }
         if !reset.starts_with(b"-ERR unknown command") {
             return Err(unexpected("RESET"));
@@ -73,37 +73,43 @@ where
         }
         replies.end()?;
     }
-    step_by_step(stream, wish, hello).await
+    step_by_step(stream, wish).await
 }
 
 /// What RESET does, for servers that have none (before 6.2, or hidden by `rename-command`).
-async fn step_by_step<S>(stream: &mut S, wish: &Wish<'_>, hello: &mut Hello) -> Result<()>
+async fn step_by_step<S>(stream: &mut S, wish: &Wish<'_>) -> Result<Hello>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let token = token()?;
-    let is_7 = hello.is_at_least(7, 0);
     // DISCARD first: in a MULTI the others would be queued. UNWATCH behind the unsubscribing: in RESP2 a subscriber may not say it.
-    let steps: [&[&[u8]]; 7] = [
-        &[b"DISCARD"],
-        &[b"UNSUBSCRIBE"],
-        &[b"PUNSUBSCRIBE"],
-        if is_7 { &[b"SUNSUBSCRIBE"] } else { &[b"PUNSUBSCRIBE"] },
-        &[b"UNWATCH"],
-        &[b"CLIENT", b"SETNAME", b""],
-        &[b"CLIENT", b"TRACKING", b"OFF"],
+    let steps = [
+        encode(&[b"DISCARD"]),
+        encode(&[b"UNSUBSCRIBE"]),
+        encode(&[b"PUNSUBSCRIBE"]),
+        encode(&[b"SUNSUBSCRIBE"]),
+        encode(&[b"UNWATCH"]),
+        encode(&[b"CLIENT", b"SETNAME", b""]),
+        encode(&[b"CLIENT", b"TRACKING", b"OFF"]),
     ];
-    let steps = steps.map(encode).concat();
+    let steps = steps.concat();
     send(stream, &together(&[&steps, &wish.request(&[b"PING", &token])])).await?;
     let mut replies = Replies::new(stream);
     // Refused when there is no MULTI, and to a subscriber of RESP2, who can have none.
     replies.expect("DISCARD", &["+OK\r\n", "-ERR "]).await?;
     // What the unsubscribing answers, one for each channel, are publications, and skipped.
-    replies.expect("UNWATCH", &["+OK\r\n"]).await?;
+    let mut reply = replies.next("UNWATCH").await?;
+    if reply.starts_with(b"-ERR unknown command") {
+        // SUNSUBSCRIBE, before Redis 7.
+        reply = replies.next("UNWATCH").await?;
+    }
+    if reply != b"+OK\r\n"[..] {
+        return Err(unexpected("UNWATCH"));
+    }
     // Who may not do these two has not done them; servers before 6 know no tracking.
     replies.expect("CLIENT SETNAME", &["+OK\r\n", "-NOPERM "]).await?;
     replies.expect("CLIENT TRACKING", &["+OK\r\n", "-NOPERM ", "-ERR "]).await?;
-    wish.judge_with_token(&mut replies, &token, hello).await
+    wish.judge_with_token(&mut replies, &token).await
 }
 
 impl Wish<'_> {
@@ -133,10 +139,7 @@ impl Wish<'_> {
             }
         }
         let reply = replies.next("HELLO").await?;
-        let hello = match Hello::parse(&reply) {
-            Some(hello) => hello,
-            None => return Err(refusal("HELLO", &reply, self.is_clients)),
-        };
+        let Some(hello) = Hello::parse(&reply) else { return Err(refusal("HELLO", &reply, self.is_clients)) };
         if hello.proto() != Some(if self.resp3 { 3 } else { 2 }) {
             // Knows no HELLO, and a client wants RESP3; else it is no server that we know.
             return Err(refusal("HELLO", &reply, true));
@@ -151,14 +154,15 @@ impl Wish<'_> {
         Ok(hello)
     }
 
-    async fn judge_with_token<S: AsyncRead + Unpin>(&self, replies: &mut Replies<'_, S>, token: &[u8], hello: &mut Hello) -> Result<()> {
-        *hello = self.judge(replies).await?;
+    async fn judge_with_token<S: AsyncRead + Unpin>(&self, replies: &mut Replies<'_, S>, token: &[u8]) -> Result<Hello> {
+        let hello = self.judge(replies).await?;
         let echo = replies.next("PING").await?;
         let echoed = echo.strip_prefix(format!("${}\r\n", token.len()).as_bytes()).and_then(|rest| rest.strip_suffix(b"\r\n"));
         if echoed != Some(token) {
             return Err(unexpected("PING"));
         }
-        replies.end()
+        replies.end()?;
+        Ok(hello)
     }
 }
 
