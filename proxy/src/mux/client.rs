@@ -183,7 +183,6 @@ impl Client {
         let flushed = self.outlet.poll_flush(cx).map_err(End::ClientBroke)?.is_ready();
         let before = self.bytes_up;
         let polled = self.poll_requests(cx, flushed);
-        eprintln!("polled {} owed {} front {:?}", polled.is_pending(), self.outlet.owed(), self.front);
         if polled.is_pending() && (self.draining || !self.mux.listener.idle_timeout.is_zero()) {
             return self.poll_idle(cx, self.bytes_up > before || !flushed);
         }
@@ -195,13 +194,13 @@ impl Client {
         loop {
             if self.run.1 > 0 {
                 let Some(lane) = self.usable_lane() else {
-                    return if self.nothing_owed() { Poll::Ready(Ok(Next::Lane)) } else { Poll::Pending };
+                    return if self.outlet.owes_nothing() { Poll::Ready(Ok(Next::Lane)) } else { Poll::Pending };
                 };
                 ready!(lane.poll_room(cx));
                 self.send_run(&lane);
             }
             if self.front.is_some() || self.broken.is_some() {
-                return if self.nothing_owed() { Poll::Ready(Ok(Next::Front)) } else { Poll::Pending };
+                return if self.outlet.owes_nothing() { Poll::Ready(Ok(Next::Front)) } else { Poll::Pending };
             }
             if self.scanned < self.input.len() {
                 let found = scan(&mut self.scanner, &self.input, self.scanned, self.mux.shares);
@@ -209,12 +208,12 @@ impl Client {
                 continue;
             }
             if self.input.len() >= MAX_REQUEST {
-                return if self.nothing_owed() { Poll::Ready(Ok(Next::Big)) } else { Poll::Pending };
+                return if self.outlet.owes_nothing() { Poll::Ready(Ok(Next::Big)) } else { Poll::Pending };
             }
             if self.at_end {
-                return if self.nothing_owed() && flushed { Poll::Ready(Err(End::Left)) } else { Poll::Pending };
+                return if self.outlet.owes_nothing() && flushed { Poll::Ready(Err(End::Left)) } else { Poll::Pending };
             }
-            if !flushed || self.outlet.owed() >= MAX_OWED && !self.nothing_owed() {
+            if !flushed || self.outlet.owed() >= MAX_OWED && !self.outlet.owes_nothing() {
                 return Poll::Pending;
             }
             if self.bytes_up >= turn_ends {
@@ -223,13 +222,6 @@ impl Client {
             }
             ready!(self.poll_read(cx))?;
         }
-    }
-
-    /// Whether all replies have been delivered; if not, the task is woken when they are.
-    fn nothing_owed(&self) -> bool {
-        let nothing = self.outlet.owed() == 0;
-        self.outlet.await_zero(!nothing);
-        nothing
     }
 
     /// Reads once. Shared requests that are whole go from the worker's buffer straight to the lane.

@@ -106,8 +106,7 @@ impl Outlet {
     pub fn settle(&self, requests: usize) {
         let owed = self.owed.get().saturating_sub(requests);
         self.owed.set(owed);
-        eprintln!("settle {requests} -> {owed} awaits {} task {}", self.awaits_zero.get(), self.task.borrow().is_some());
-        if owed == 0 && self.awaits_zero.get() {
+        if owed == 0 && self.awaits_zero.take() {
             self.wake();
         }
     }
@@ -118,9 +117,14 @@ impl Outlet {
         self.owed.get()
     }
 
-    /// Asks for a wake-up when nothing is owed any more, or not.
-    pub fn await_zero(&self, wanted: bool) {
-        self.awaits_zero.set(wanted);
+    /// Whether nothing is owed any more; if something is, the task is woken when it no longer is.
+    #[must_use]
+    pub fn owes_nothing(&self) -> bool {
+        let owed = self.owed.get();
+        if owed > 0 {
+            self.awaits_zero.set(true);
+        }
+        owed == 0
     }
 
     /// The client must be closed; its task learns it. The first reason counts.
