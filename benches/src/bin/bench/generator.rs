@@ -175,15 +175,22 @@ where
 
 impl Dial {
     async fn open(&self) -> Result<Box<dyn Stream>> {
-        self.secure(TcpStream::connect(self.address).await.context("no connection")?).await
+        let stream = TcpStream::connect(self.address).await.context("no connection")?;
+        stream.set_nodelay(true)?;
+        self.secure(stream).await
     }
 
+    /// For one small request.
     async fn open_from(&self, sources: &mut Sources) -> Result<Box<dyn Stream>> {
-        self.secure(sources.connect(self.address).await.context("no connection")?).await
+        let stream = sources.connect(self.address).await.context("no connection")?;
+        // A single write has nothing to wait for; a handshake's last one and the request are two.
+        if self.tls.is_some() {
+            stream.set_nodelay(true)?;
+        }
+        self.secure(stream).await
     }
 
     async fn secure(&self, stream: TcpStream) -> Result<Box<dyn Stream>> {
-        stream.set_nodelay(true)?;
         let Some(config) = &self.tls else { return Ok(Box::new(stream)) };
         let name = ServerName::try_from("localhost")?;
         Ok(Box::new(TlsConnector::from(Arc::clone(config)).connect(name, stream).await.context("TLS handshake failed")?))
