@@ -53,10 +53,10 @@ struct Watch {
     last: Instant,
 }
 
-/// Connected clients in groups; in each group one client at a time asks.
+/// Connected clients, of which a few at a time ask.
 pub(crate) struct Crowd {
     dial: Dial,
-    groups: Vec<Vec<Box<dyn Stream>>>,
+    clients: Vec<Box<dyn Stream>>,
 }
 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -101,40 +101,49 @@ pub(crate) async fn per_connection(dial: &Dial, ask: &Ask, clients: usize, span:
 }
 
 impl Crowd {
-    /// Nobody yet; `groups` is how many will ask at a time.
-    pub(crate) fn new(dial: Dial, groups: usize) -> Self {
-        Self { dial, groups: (0..groups).map(|_| Vec::new()).collect() }
+    /// Handshakes at a time.
+    const OPENING: usize = 10;
+    /// For a handshake that is made anew, on a busy machine.
+    const HANDSHAKE: Duration = Duration::from_millis(10);
+
+    /// Nobody yet.
+    pub(crate) fn new(dial: Dial) -> Self {
+        Self { dial, clients: Vec::new() }
     }
 
-    /// Opens connections until there are `clients`, and asks once on each new one.
-    pub(crate) async fn grow(&mut self, clients: usize, ask: &Ask) -> Result<()> {
-        let share = clients.div_ceil(self.groups.len().max(1));
-        // A handshake by handshake-bound server takes about a millisecond for each.
-        let allowed = Duration::from_millis(10) * u32::try_from(clients).unwrap_or(u32::MAX);
-        let grown = side_by_side(std::mem::take(&mut self.groups), allowed, |mut group| {
+    /// Opens connections until there are `wanted`, and asks once on each new one.
+    pub(crate) async fn grow(&mut self, wanted: usize, ask: &Ask) -> Result<()> {
+        let new = wanted.saturating_sub(self.clients.len());
+        let shares: Vec<_> = (0..Self::OPENING).map(|part| (new + part) / Self::OPENING).collect();
+        let allowed = Self::HANDSHAKE * u32::try_from(new).unwrap_or(u32::MAX);
+        let opened = side_by_side(shares, allowed, |share| {
             let (dial, ask) = (self.dial.clone(), ask.clone());
             async move {
-                let mut answer = vec![0; ask.answer_len];
-                while group.len() < share {
+                let (mut opened, mut answer) = (Vec::new(), vec![0; ask.answer_len]);
+                for _ in 0..share {
                     let mut stream = dial.open().await?;
                     ask.once(&mut *stream, &mut answer).await?;
-                    group.push(stream);
+                    opened.push(stream);
                 }
-                Ok((Times::new()?, group))
+                Ok((Times::new()?, opened))
             }
         });
-        self.groups = grown.await?.1;
+        self.clients.extend(opened.await?.1.into_iter().flatten());
         Ok(())
     }
 
-    /// Each group goes round its clients for `span`: the load is the same however many clients there are.
-    pub(crate) async fn ask_in_turn(&mut self, ask: &Ask, span: Duration) -> Result<Times> {
-        let asked = side_by_side(std::mem::take(&mut self.groups), span, |mut group| {
+    /// For `span`, `in_flight` clients at a time have asked for something, and the turn goes round over all.
+    pub(crate) async fn ask_in_turn(&mut self, ask: &Ask, in_flight: usize, span: Duration) -> Result<Times> {
+        let mut groups: Vec<Vec<_>> = (0..in_flight).map(|_| Vec::new()).collect();
+        while !self.clients.is_empty() {
+            groups.iter_mut().for_each(|group| group.extend(self.clients.pop()));
+        }
+        let asked = side_by_side(groups, span, |mut group| {
             let ask = ask.clone();
             async move {
                 let (mut answer, mut watch, mut turn) = (vec![0; ask.answer_len], Watch::start()?, 0);
                 while watch.runs_for(span) {
-                    let stream = group.get_mut(turn).context("nobody is connected")?;
+                    let stream = group.get_mut(turn).context("fewer clients than were to ask at a time")?;
                     ask.once(&mut **stream, &mut answer).await?;
                     watch.lap();
                     turn = (turn + 1) % group.len();
@@ -143,12 +152,12 @@ impl Crowd {
             }
         });
         let (times, groups) = asked.await?;
-        self.groups = groups;
+        self.clients = groups.into_iter().flatten().collect();
         Ok(times)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.groups.iter().map(Vec::len).sum()
+        self.clients.len()
     }
 }
 

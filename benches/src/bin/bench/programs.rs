@@ -131,8 +131,8 @@ fn haproxy(setup: &Setup<'_>, workers: &str) -> String {
 
 fn nginx(setup: &Setup<'_>, workers: &str, versions: &str) -> String {
     let (port, server, ca, dir) = (setup.port, setup.server(), setup.target.ca.display(), setup.dir.display());
-    // A connection to the server counts too.
-    let connections = 2 * MAX_RELAYED;
+    // Of a worker: it has about half of the clients, and a connection to the server for each. More would be memory for nobody.
+    let connections = 12_000;
     format!(
         "load_module {NGINX_STREAM};\ndaemon off;\nworker_processes {workers};\npid {dir}/nginx.pid;\nerror_log stderr error;\n\
          events {{ worker_connections {connections}; }}\nstream {{ server {{\n  \

@@ -62,7 +62,7 @@ pub(crate) const TABLES: &[Table] = &[
         ],
     ),
     (
-        "Redis, GET by 10 clients at a time in turn, while so many are connected",
+        "Redis, GET by 50 (10) clients at a time in turn, while so many are connected",
         REDIS,
         &[
             column("scale", "get_per_s_10", "10: GET/s", 0),
@@ -74,6 +74,7 @@ pub(crate) const TABLES: &[Table] = &[
             column("scale", "cpu_us_1000", "1,000", 2),
             column("scale", "cpu_us_10000", "10,000", 2),
             column("scale", "growth", "growth", 2),
+            column("scale", "calm_growth", "with 10 at a time", 2),
             column("scale", "server_cpu_us_10", "10: Redis CPU us/req", 2),
             column("scale", "server_cpu_us_10000", "10,000", 2),
             column("scale", "clients_10000", "connected at most", 0),
