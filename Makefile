@@ -35,3 +35,4 @@ packages:
 bench-packages:
 	@.ci/packages $(BENCH_PACKAGES)
 	@.ci/envoy
+	@.ci/ghostunnel

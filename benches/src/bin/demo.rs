@@ -25,21 +25,23 @@ async fn main() -> Result<()> {
     let postgres = Postgres::builder(&authority).ssl_only().user("demo", PG_PASSWORD, "demo").start().await?;
     let lab = Lab { redis, postgres, dir: dir.path().to_owned() };
 
-    let (redis_port, pg_port) = (free_port()?, free_port()?);
-    let config = lab.write_config(redis_port, pg_port)?;
-    say("redis-tls-proxy before both of them …");
+    let ports = Ports { relay: free_port()?, multiplex: free_port()?, postgres: free_port()? };
+    let config = lab.write_config(&ports)?;
+    say("redis-tls-proxy before both of them, before Redis in two ways: an upstream connection per client, and a few for all …");
     let proxy = Proxy::start(&program, &["run", "--config", &config.display().to_string(), "--quiet"], &[]).await?;
     let socat = lab.start_socat().await?;
 
     say("Load: redis-benchmark and pgbench, direct and through …");
-    let rows = lab.measure(redis_port, pg_port, socat.port, &proxy).await?;
+    let rows = lab.measure(&ports, socat.port, &proxy).await?;
     print_table(&rows);
     let warm = proxy.metric("redis_tls_proxy_leases_total", &[("outcome", "warm")]).await?;
     let resumed = proxy.metric("redis_tls_proxy_tls_handshakes_total", &[("resumed", "true")]).await?;
     println!("\n{warm} clients got a connection that was ready; {resumed} TLS handshakes were resumed.");
     println!("Status page  http://{}/\nMetrics      http://{0}/metrics", proxy.admin());
     if std::env::var_os("KEEP").is_some() {
-        println!("\nTry it:      redis-cli -p {redis_port}\n             psql -h 127.0.0.1 -p {pg_port} -U demo demo\n\nCtrl-C ends it.");
+        println!("\nTry it:      redis-cli -p {}      relay", ports.relay);
+        println!("             redis-cli -p {}      multiplex", ports.multiplex);
+        println!("             psql -h 127.0.0.1 -p {} -U demo demo\n\nCtrl-C ends it.", ports.postgres);
         tokio::signal::ctrl_c().await?;
     }
     Ok(())
@@ -63,6 +65,13 @@ struct Lab {
     dir: PathBuf,
 }
 
+/// Where the proxy listens.
+struct Ports {
+    relay: u16,
+    multiplex: u16,
+    postgres: u16,
+}
+
 struct Socat {
     port: u16,
     _process: Process,
@@ -73,21 +82,29 @@ struct Row {
     unit: &'static str,
     direct: f64,
     socat: Option<f64>,
-    ours: f64,
+    relay: f64,
+    multiplex: Option<f64>,
 }
 
 impl Lab {
-    /// What a user would write: one listener per server, the CA, the password in a file.
-    fn write_config(&self, redis_port: u16, pg_port: u16) -> Result<PathBuf> {
+    /// What a user would write: listeners, the CA, the password in a file.
+    fn write_config(&self, ports: &Ports) -> Result<PathBuf> {
         let password = self.dir.join("pg-password");
         lab::certs::write_private(&password, PG_PASSWORD)?;
         let path = self.dir.join("proxy.yaml");
-        let text = format!(
-            "ca_only: true\nlisteners:\n  - url: rediss://localhost:{}\n    listen: 127.0.0.1:{redis_port}\n    ca_file: {}\n  - url: postgresql://demo@localhost:{}/demo\n    listen: 127.0.0.1:{pg_port}\n    ca_file: {}\n    password_file: {}\n",
-            self.redis.port(),
-            self.redis.ca_file().display(),
-            self.postgres.port(),
-            self.postgres.ca_file().display(),
+        let (redis, redis_ca) = (self.redis.port(), self.redis.ca_file());
+        let (postgres, postgres_ca) = (self.postgres.port(), self.postgres.ca_file());
+        let mut text = "ca_only: true\nlisteners:\n".to_owned();
+        for (port, pool) in [(ports.relay, "relay"), (ports.multiplex, "multiplex")] {
+            text += &format!(
+                "  - url: rediss://localhost:{redis}\n    listen: 127.0.0.1:{port}\n    ca_file: {}\n    pool: {pool}\n",
+                redis_ca.display()
+            );
+        }
+        text += &format!(
+            "  - url: postgresql://demo@localhost:{postgres}/demo\n    listen: 127.0.0.1:{}\n    ca_file: {}\n    password_file: {}\n",
+            ports.postgres,
+            postgres_ca.display(),
             password.display(),
         );
         std::fs::write(&path, text)?;
@@ -107,31 +124,34 @@ impl Lab {
         Ok(Socat { port, _process: process })
     }
 
-    async fn measure(&self, redis_port: u16, pg_port: u16, socat_port: u16, proxy: &Proxy) -> Result<Vec<Row>> {
+    async fn measure(&self, ports: &Ports, socat: u16, proxy: &Proxy) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        for (what, clients, keep, requests) in [
-            ("Redis GET, 50 clients", 50, true, 120_000),
-            ("Redis GET, 1 client", 1, true, 20_000),
-            ("Redis, a connection per GET", 20, false, 2_000),
+        for (what, clients, pipeline, requests) in [
+            ("Redis GET, 50 clients", 50, Some(1), 120_000),
+            ("the same, 16 at a time", 50, Some(16), 400_000),
+            ("Redis GET, 1 client", 1, Some(1), 20_000),
+            ("Redis, a connection per GET", 20, None, 1_000),
         ] {
-            let load = RedisLoad { clients, keep, requests };
+            let load = RedisLoad { clients, pipeline, requests };
             rows.push(Row {
                 what,
                 unit: "req/s",
                 direct: load.run(self.redis.port(), Some(&self.redis.ca_file()))?,
-                socat: Some(load.run(socat_port, None)?),
-                ours: load.run(redis_port, None)?,
+                socat: Some(load.run(socat, None)?),
+                relay: load.run(ports.relay, None)?,
+                multiplex: Some(load.run(ports.multiplex, None)?),
             });
         }
         self.pgbench(&["-i", "-q", "-s", "2"], self.postgres.port(), "verify-full")?;
         for (what, mode) in [("PostgreSQL SELECT, 16 clients", "simple"), ("the same, prepared", "prepared")] {
-            let arguments = ["-S", "-n", "-c", "16", "-T", "3", "-M", mode];
+            let arguments = ["-S", "-n", "-c", "16", "-T", "2", "-M", mode];
             rows.push(Row {
                 what,
                 unit: "tx/s",
                 direct: tps(&self.pgbench(&arguments, self.postgres.port(), "verify-full")?)?,
                 socat: None,
-                ours: tps(&self.pgbench(&arguments, pg_port, "disable")?)?,
+                relay: tps(&self.pgbench(&arguments, ports.postgres, "disable")?)?,
+                multiplex: None,
             });
         }
         ensure!(proxy.metric("redis_tls_proxy_bytes_total", &[]).await? > 0.0, "the proxy carried nothing");
@@ -155,7 +175,8 @@ impl Lab {
 
 struct RedisLoad {
     clients: u32,
-    keep: bool,
+    /// Requests at a time on a connection that is kept; `None` for a connection per request.
+    pipeline: Option<u32>,
     requests: u32,
 }
 
@@ -163,16 +184,16 @@ impl RedisLoad {
     /// Requests per second as redis-benchmark counts them; over TLS when a CA is given.
     fn run(&self, port: u16, ca: Option<&Path>) -> Result<f64> {
         let mut command = Command::new(require("redis-benchmark", "redis-tools")?);
-        let keep = if self.keep { "1" } else { "0" };
+        let (keep, pipeline) = self.pipeline.map_or(("0", 1), |pipeline| ("1", pipeline));
         command.args(["-h", "localhost", "-p", &port.to_string(), "-t", "get", "-d", "64", "--csv", "-k", keep]);
-        command.args(["-c", &self.clients.to_string(), "-n", &self.requests.to_string()]);
+        command.args(["-c", &self.clients.to_string(), "-n", &self.requests.to_string(), "-P", &pipeline.to_string()]);
         if let Some(ca) = ca {
             command.arg("--tls").arg("--cacert").arg(ca);
         }
         let out = run(&command, Launch::default(), "")?;
         let line = out.lines().find(|line| line.starts_with("\"GET\"")).with_context(|| format!("redis-benchmark said: {out}"))?;
         let rps: f64 = line.split(',').nth(1).context("no rate")?.trim_matches('"').parse()?;
-        println!("   redis-benchmark -c {} -k {keep} on port {port}: {rps:.0}/s", self.clients);
+        println!("   redis-benchmark -c {} -P {pipeline} -k {keep} on port {port}: {rps:.0}/s", self.clients);
         Ok(rps)
     }
 }
@@ -183,10 +204,13 @@ fn tps(out: &str) -> Result<f64> {
 }
 
 fn print_table(rows: &[Row]) {
-    println!("\n{:<32} {:>12} {:>12} {:>16} {:>10}", "", "direct TLS", "socat", "redis-tls-proxy", "x socat");
-    for Row { what, unit, direct, socat, ours } in rows {
-        let socat_text = socat.map_or_else(|| "cannot".to_owned(), |rate| format!("{rate:.0}"));
-        let ratio = socat.map_or_else(|| "–".to_owned(), |rate| format!("{:.1}", ours / rate));
-        println!("{what:<32} {direct:>12.0} {socat_text:>12} {ours:>16.0} {ratio:>10}   {unit}");
+    let columns = ["direct TLS", "socat", "relay", "multiplex"];
+    println!("\n{:<32}{}   best x socat  x direct", "", columns.map(|name| format!("{name:>12}")).concat());
+    for Row { what, unit, direct, socat, relay, multiplex } in rows {
+        let best = multiplex.map_or(*relay, |multiplex| multiplex.max(*relay));
+        let rates = [Some(*direct), *socat, Some(*relay), *multiplex];
+        let rates = rates.map(|rate| rate.map_or_else(|| format!("{:>12}", "–"), |rate| format!("{rate:>12.0}")));
+        let times = |other: Option<f64>| other.map_or_else(|| "–".to_owned(), |rate| format!("{:.1}", best / rate));
+        println!("{what:<32}{} {:>13} {:>9}   {unit}", rates.concat(), times(*socat), times(Some(*direct)));
     }
 }

@@ -16,8 +16,8 @@ pub(crate) struct Bar {
     pub(crate) ours: bool,
 }
 
-const WIDTH: f64 = 760.0;
-const LABEL: f64 = 150.0;
+const WIDTH: f64 = 810.0;
+const LABEL: f64 = 200.0;
 /// Room for the value to the right of the longest bar.
 const VALUE: f64 = 90.0;
 const TITLE_HEIGHT: f64 = 34.0;

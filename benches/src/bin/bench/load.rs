@@ -1,8 +1,8 @@
 //! What is measured: each function takes one peer for one round and returns named figures.
 //!
 //! `redis-benchmark` and `pgbench` where they fit, [`crate::generator`] where they do not (a connection per request, large values with their
-//! worst latency). CPU figures are microseconds of user and system time per request: `cpu_us` of all the peer's processes, `server_cpu_us`
-//! of the server's.
+//! worst latency, thousands of clients). CPU figures are microseconds of user and system time per request: `cpu_us` of all the peer's
+//! processes, `server_cpu_us` of the server's, `total_cpu_us` of both.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,12 +13,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use lab::process::{self, Launch, require};
 use lab::usage::cpu_of_tree;
-use lab::{Postgres, Redis, Resp, resp};
+use lab::{Postgres, Redis, resp};
 use rustls::ClientConfig;
-use tokio::time::timeout;
 
-use crate::generator::{Ask, Dial, per_connection, per_request};
-use crate::peers::Peer;
+use crate::generator::{Ask, Crowd, Dial, per_connection, per_request};
+use crate::peers::{Peer, is_relay};
 
 /// What one round found, by name.
 pub(crate) type Figures = BTreeMap<String, f64>;
@@ -29,7 +28,12 @@ const WARM_UP: Duration = Duration::from_millis(200);
 const BIG_BYTES: usize = 256 * 1024;
 const SMALL_BYTES: usize = 64;
 const BIG_CLIENTS: usize = 4;
-const CONNECT_CLIENTS: usize = 20;
+const CONNECT_CLIENTS: u8 = 20;
+/// Clients that ask at a time while many more are connected: as many as in the other rows, or as few as the smallest crowd has.
+const BUSY: usize = 50;
+const CALM: usize = 10;
+/// Idle clients of a peer that has a process or a thread for each.
+const FORKED: usize = 1_000;
 
 /// The servers, and how long to measure.
 pub(crate) struct Bench {
@@ -41,6 +45,10 @@ pub(crate) struct Bench {
     /// How long one measurement takes, roughly.
     pub(crate) span: Duration,
     pub(crate) idle_clients: usize,
+    /// Numbers of connected clients, growing.
+    pub(crate) sizes: &'static [usize],
+    /// Open files that this program and each peer may have.
+    pub(crate) descriptors: usize,
 }
 
 impl Bench {
@@ -59,6 +67,7 @@ impl Bench {
         let tests = self.redis_benchmark(peer, clients, pipeline, requests).await?;
         let mut figures = Figures::new();
         meter.stop(&mut figures, f64::from(requests) * tests.len() as f64).await?;
+        figures.insert("per_s".into(), of_both(tests.iter().map(|test| test.per_s)));
         for Test { name, per_s, avg_us, p50_us, p99_us } in tests {
             for (figure, value) in [("per_s", per_s), ("avg_us", avg_us), ("p50_us", p50_us), ("p99_us", p99_us)] {
                 figures.insert(format!("{name}_{figure}"), value);
@@ -84,7 +93,7 @@ impl Bench {
 
     /// 20 clients, each in a loop: connect, GET, close.
     pub(crate) async fn connect(&self, peer: &Peer) -> Result<Figures> {
-        let ask = Ask::new(resp::encode(&["GET", "bench:small"]), bulk_len(SMALL_BYTES));
+        let ask = small_get();
         per_request(&self.dial(peer), &ask, CONNECT_CLIENTS, WARM_UP).await?;
         let meter = Meter::start(peer, self.redis.pid())?;
         let times = per_request(&self.dial(peer), &ask, CONNECT_CLIENTS, self.span).await?;
@@ -98,34 +107,77 @@ impl Bench {
     pub(crate) async fn big(&self, peer: &Peer) -> Result<Figures> {
         let set = Ask::new(resp::encode(&[&b"SET"[..], b"bench:big", &vec![b'x'; BIG_BYTES]]), "+OK\r\n".len());
         let get = Ask::new(resp::encode(&["GET", "bench:big"]), bulk_len(BIG_BYTES));
-        let (mut figures, mut requests) = (Figures::new(), 0.0);
+        let (mut figures, mut requests, mut rates) = (Figures::new(), 0.0, Vec::new());
         let meter = Meter::start(peer, self.redis.pid())?;
         for (name, ask) in [("set", &set), ("get", &get)] {
             let times = per_connection(&self.dial(peer), ask, BIG_CLIENTS, self.span / 2).await?;
             requests += times.count();
+            rates.push(times.rate());
             times.record(name, &mut figures);
         }
+        figures.insert("per_s".into(), of_both(rates.into_iter()));
         meter.stop(&mut figures, requests).await?;
         Ok(figures)
     }
 
-    /// Memory of the peer with nobody connected, and per connected client that has sent one PING.
+    /// Memory of the peer with nobody connected, and per connected client that has sent one PING. The kernel's socket memory is not in it.
     pub(crate) async fn idle(&self, peer: &Peer) -> Result<Figures> {
+        let forks = ["socat", "stunnel"].contains(&peer.name);
+        let wanted = self.fitting(peer, if forks { self.idle_clients.min(FORKED) } else { self.idle_clients });
         let base = peer.usage().pss_bytes as f64;
-        let mut clients = Vec::new();
-        for _ in 0..self.idle_clients {
-            let mut client = Resp::connect(peer.address).await?;
-            let pong = timeout(PATIENCE, client.command(&["PING"])).await.context("PING got no answer")??;
-            if pong.is_error() {
-                bail!("PING through {}: {}", peer.name, pong.text());
-            }
-            clients.push(client);
-        }
-        let full = peer.usage().pss_bytes as f64;
-        let count = clients.len().max(1) as f64;
-        drop(clients);
+        let mut crowd = Crowd::new(self.dial(peer));
+        crowd.grow(wanted, &ping()).await?;
+        let (full, count) = (peer.usage().pss_bytes as f64, crowd.len() as f64);
+        drop(crowd);
         peer.settle().await?;
-        Ok(Figures::from([("base_mib".into(), base / 1024.0 / 1024.0), ("idle_kib".into(), (full - base) / 1024.0 / count)]))
+        let idle_kib = (full - base) / 1024.0 / count.max(1.0);
+        Ok(Figures::from([("base_mib".into(), base / 1024.0 / 1024.0), ("idle_kib".into(), idle_kib), ("clients".into(), count)]))
+    }
+
+    /// What a request costs with 10, 100, 1,000 and 10,000 clients connected. The turn goes round over all of them, so that each request
+    /// finds another client's memory, cold, in the kernel too. 50 clients at a time have asked for something, or all 10: closed loops as in the
+    /// other rows. What more clients cost may hide behind what they save by being served together, so it is measured with 10
+    /// at a time for every size as well: `calm_…`. `growth` and `calm_growth` are the highest cost to that with 10 clients.
+    pub(crate) async fn scale(&self, peer: &Peer) -> Result<Figures> {
+        let (mut figures, mut crowd) = (Figures::new(), Crowd::new(self.dial(peer)));
+        for size in self.sizes {
+            crowd.grow(self.fitting(peer, *size), &ping()).await?;
+            let busy = self.crowd(peer, &mut crowd, BUSY.min(*size)).await?;
+            let calm = if *size > CALM { self.crowd(peer, &mut crowd, CALM).await? } else { busy.clone() };
+            figures.extend(busy.into_iter().map(|(name, value)| (format!("{name}_{size}"), value)));
+            figures.extend(calm.into_iter().map(|(name, value)| (format!("calm_{name}_{size}"), value)));
+        }
+        for prefix in ["", "calm_"] {
+            // A direct connection has nobody between: then it is the server whose cost grows.
+            let cost = |size: &usize| {
+                let names = [format!("{prefix}cpu_us_{size}"), format!("{prefix}server_cpu_us_{size}")];
+                names.iter().find_map(|name| figures.get(name).copied())
+            };
+            let (least, most) = (self.sizes.first().and_then(cost), self.sizes.iter().filter_map(cost).reduce(f64::max));
+            if let (Some(least), Some(most)) = (least, most) {
+                figures.insert(format!("{prefix}growth"), most / least.max(1e-3));
+            }
+        }
+        Ok(figures)
+    }
+
+    async fn crowd(&self, peer: &Peer, crowd: &mut Crowd, in_flight: usize) -> Result<Figures> {
+        let ask = small_get();
+        crowd.ask_in_turn(&ask, in_flight, WARM_UP).await?;
+        let meter = Meter::start(peer, self.redis.pid())?;
+        let times = crowd.ask_in_turn(&ask, in_flight, self.span).await?;
+        let mut figures = Figures::from([("clients".into(), crowd.len() as f64)]);
+        meter.stop(&mut figures, times.count()).await?;
+        times.record("get", &mut figures);
+        Ok(figures)
+    }
+
+    /// As many clients as `peer` has file descriptors for, at most `wanted`: a relay needs two for each. Some are left for listeners,
+    /// programs, libraries.
+    fn fitting(&self, peer: &Peer, wanted: usize) -> usize {
+        let fit = self.descriptors.saturating_sub(300) / if is_relay(peer.name) && peer.is_proxy() { 2 } else { 1 };
+        // A round number, and a multiple of what is in flight.
+        wanted.min((fit / 100 * 100).max(CALM))
     }
 
     /// `pgbench -S` with 16 clients; `protocol` is pgbench's word: `simple`, `prepared`.
@@ -196,10 +248,12 @@ impl<'a> Meter<'a> {
         self.peer.settle().await?;
         let after = (self.peer.cpu(), cpu_of_tree(self.server));
         let per_request = |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / requests.max(1.0);
+        let (peer, server) = (per_request(after.0, self.before.0), per_request(after.1, self.before.1));
         if self.peer.is_proxy() {
-            figures.insert("cpu_us".into(), per_request(after.0, self.before.0));
+            figures.insert("cpu_us".into(), peer);
         }
-        figures.insert("server_cpu_us".into(), per_request(after.1, self.before.1));
+        figures.insert("server_cpu_us".into(), server);
+        figures.insert("total_cpu_us".into(), peer + server);
         Ok(())
     }
 }
@@ -213,6 +267,19 @@ async fn run(command: Command, limit: Duration) -> Result<String> {
     let name = Path::new(command.get_program()).display().to_string();
     let output = tokio::task::spawn_blocking(move || process::run(&bounded, Launch::default(), "")).await?;
     output.with_context(|| format!("{name} failed (limit {seconds} s)"))
+}
+
+fn small_get() -> Ask {
+    Ask::new(resp::encode(&["GET", "bench:small"]), bulk_len(SMALL_BYTES))
+}
+
+fn ping() -> Ask {
+    Ask::new(resp::encode(&["PING"]), "+PONG\r\n".len())
+}
+
+/// The rate of as many SETs as GETs: the harmonic mean.
+fn of_both(rates: impl ExactSizeIterator<Item = f64>) -> f64 {
+    rates.len() as f64 / rates.map(|rate| 1.0 / rate.max(1e-3)).sum::<f64>()
 }
 
 /// Bytes of a bulk reply.

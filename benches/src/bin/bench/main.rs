@@ -7,10 +7,14 @@
 //! so that a change of the machine's mood hits all alike. The load generator, the peer and the server share the machine's cores.
 
 mod chart;
+mod envoy;
 mod generator;
 mod load;
 mod peers;
+mod programs;
 mod report;
+mod tables;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -24,10 +28,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::client::Resumption;
 
 use crate::load::{Bench, Figures, pgbench};
-use crate::peers::{OURS, POSTGRES, Peer, REDIS, Target, envoy, takes_part};
+use crate::peers::{POSTGRES, Peer, REDIS, Target, is_direct, is_ours, takes_part};
+use crate::programs::locate;
 use crate::report::{Measurement, Report, machine, version};
 
-const ROWS: &[&str] = &["c50", "pipeline", "one", "connect", "big", "idle", "pg-simple", "pg-prepared"];
+const ROWS: &[&str] = &["c50", "pipeline", "one", "connect", "big", "idle", "scale", "pg-simple", "pg-prepared"];
 
 /// What the command line asks for.
 struct Options {
@@ -41,19 +46,21 @@ struct Options {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let Some(options) = Options::parse(std::env::args().skip(1))? else { return Ok(()) };
+    let Some(mut options) = Options::parse(std::env::args().skip(1))? else { return Ok(()) };
     raise_file_limit();
+    let left_out = options.leave_out_missing()?;
     let machine = machine();
     let authority = Authority::new()?;
     let bench = Bench::start(&authority, &options).await?;
     let mut report = Report { machine, settings: settings(&options, &bench), rounds: Vec::new() };
+    report.settings.extend(left_out.map(|names| ("left out", names)));
     for row in &options.rows {
         measure(&bench, row, &options, &mut report).await?;
     }
     report.write(&options.out)?;
     say(&format!("\n{}\nwritten to {}", report.markdown()?, options.out.display()))?;
-    if report.rounds.iter().any(|m| m.peer == OURS && m.error.is_some()) {
-        bail!("{OURS} failed, see above");
+    if report.rounds.iter().any(|m| is_ours(m.peer) && m.error.is_some()) {
+        bail!("redis-tls-proxy failed, see above");
     }
     Ok(())
 }
@@ -62,7 +69,9 @@ impl Bench {
     async fn start(authority: &Authority, options: &Options) -> Result<Self> {
         // RSA-2048 is what managed databases show.
         let certificate = authority.issue(&Leaf::server().rsa())?;
-        let redis = Redis::builder(authority).certificate(certificate.clone()).plain().start().await?;
+        // Clients come from many loopback addresses, and only 127.0.0.1 itself is free from protected mode.
+        let redis = Redis::builder(authority).certificate(certificate.clone()).plain().line("protected-mode no").max_clients(15_000);
+        let redis = redis.start().await?;
         let mut tls = tls::client_config(authority, None)?.as_ref().clone();
         tls.resumption = Resumption::disabled();
         let postgres = if options.rows.iter().any(|row| row.starts_with("pg-")) {
@@ -70,8 +79,11 @@ impl Bench {
         } else {
             None
         };
-        let (span, idle_clients) = if options.quick { (Duration::from_millis(800), 100) } else { (Duration::from_secs(3), 1000) };
-        let bench = Self { redis, postgres, tls: tls.into(), span, idle_clients };
+        let (millis, idle_clients, sizes): (_, _, &[usize]) =
+            if options.quick { (300, 100, &[10, 100]) } else { (2000, 10_000, &[10, 100, 1_000, 10_000]) };
+        let descriptors = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let span = Duration::from_millis(millis);
+        let bench = Self { redis, postgres, tls: tls.into(), span, idle_clients, sizes, descriptors };
         bench.prepare().await?;
         if let Some(postgres) = &bench.postgres {
             let direct = Peer::start("direct plaintext", &bench.target("pg-simple")?, &options.proxy).await?;
@@ -98,6 +110,7 @@ impl Bench {
             "connect" => self.connect(peer).await,
             "big" => self.big(peer).await,
             "idle" => self.idle(peer).await,
+            "scale" => self.scale(peer).await,
             "pg-simple" => self.pgbench(peer, "simple").await,
             "pg-prepared" => self.pgbench(peer, "prepared").await,
             _ => bail!("there is no row {row}"),
@@ -109,14 +122,14 @@ impl Bench {
 async fn measure(bench: &Bench, row: &'static str, options: &Options, report: &mut Report) -> Result<()> {
     let all = if row.starts_with("pg-") { POSTGRES } else { REDIS };
     let names: Vec<_> = all.iter().copied().filter(|name| options.peers.contains(name) && takes_part(name, row)).collect();
-    let memory = row == "idle";
+    // Memory of a program that has served before is not what it needs, and ten thousand clients take long to connect.
+    let once = ["idle", "scale"].contains(&row);
     let target = bench.target(row)?;
     let mut running = Vec::new();
-    for name in names.iter().filter(|name| !(memory && name.starts_with("direct"))) {
-        // A program that has served before has memory of it: start afresh for each measurement of memory, and measure it once.
-        running.push((*name, if memory { None } else { Some(Peer::start(name, &target, &options.proxy).await) }));
+    for name in &names {
+        running.push((*name, if once { None } else { Some(Peer::start(name, &target, &options.proxy).await) }));
     }
-    for round in 0..if memory { 1 } else { options.rounds } {
+    for round in 0..if once { 1 } else { options.rounds } {
         for turn in 0..running.len() {
             let Some((name, peer)) = running.get((turn + round) % running.len()) else { continue };
             let fresh;
@@ -145,10 +158,10 @@ async fn measure(bench: &Bench, row: &'static str, options: &Options, report: &m
 fn line(row: &str, peer: &str, round: usize, figures: &Figures, error: Option<&str>) -> String {
     let figures: String = figures.iter().map(|(name, value)| format!("  {name} {value:.1}")).collect();
     let error = error.map(|error| format!("  FAILED: {error}")).unwrap_or_default();
-    format!("{row:<12} round {} {peer:<18}{figures}{error}", round + 1)
+    format!("{row:<12} round {} {peer:<28}{figures}{error}", round + 1)
 }
 
-/// A thousand idle clients are as many descriptors here and twice as many in a peer, which inherits the limit.
+/// Ten thousand clients are as many descriptors here and twice as many in a relay, which inherits the limit.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Refused only where the hard limit is lower than what is asked for, and that is what was asked for.
@@ -156,15 +169,25 @@ fn raise_file_limit() {
 }
 
 fn settings(options: &Options, bench: &Bench) -> BTreeMap<&'static str, String> {
-    let programs = [("redis-server", "--version"), ("socat", "-V"), ("stunnel", "-version"), ("haproxy", "-v"), ("nginx", "-v")];
-    let mut programs: Vec<_> = programs.iter().filter_map(|(name, flag)| Some((find(name)?, *flag))).collect();
+    let mut programs: Vec<_> = find("redis-server").map(|path| (path, "--version")).into_iter().collect();
     programs.extend(bench.postgres.as_ref().and_then(|postgres| postgres.client("postgres").ok()).map(|path| (path, "--version")));
-    programs.extend(envoy().ok().map(|path| (path, "--version")));
-    programs.push((options.proxy.clone(), "--version"));
+    let flags = [("socat", "-V"), ("stunnel", "-version"), ("haproxy", "-v"), ("nginx", "-v")];
+    // Variants are the same program.
+    for name in options.peers.iter().filter(|name| !is_direct(name) && !name.contains([',', ' '])) {
+        let flag = flags.iter().find(|(program, _)| program == name).map_or("--version", |(_, flag)| flag);
+        programs.extend(locate(name, &options.proxy).ok().map(|path| (path, flag)));
+    }
     let versions: Vec<_> = programs.iter().filter_map(|(program, flag)| version(program, flag)).collect();
     let (rounds, idle, span) = (options.rounds, bench.idle_clients, bench.span.as_secs_f32());
+    let limit = bench.descriptors;
     BTreeMap::from([
-        ("method", format!("{rounds} rounds of about {span} s each; RSA-2048 certificate; 64-byte values; {idle} idle clients")),
+        ("method", format!("{rounds} rounds of about {span} s each; RSA-2048 certificate; 64-byte values")),
+        (
+            "clients",
+            format!(
+                "{idle} idle ones (1000 at most of socat and stunnel, which have a process or a thread for each), fewer where the limit of {limit} open files is reached"
+            ),
+        ),
         ("programs", versions.join("; ")),
     ])
 }
@@ -199,14 +222,35 @@ impl Options {
         options.out = out.unwrap_or_else(|| PathBuf::from(if whole { "benches/results" } else { "benches/results/raw" }));
         Ok(Some(options))
     }
+
+    /// Peers that are not installed are named and not measured; ours must be there.
+    fn leave_out_missing(&mut self) -> Result<Option<String>> {
+        let mut missing = Vec::new();
+        for name in std::mem::take(&mut self.peers) {
+            match locate(name, &self.proxy) {
+                Err(error) if is_ours(name) => return Err(error),
+                Err(error) if !is_direct(name) => {
+                    say(&format!("without {name}: {error:#}"))?;
+                    missing.push(name);
+                }
+                _ => self.peers.push(name),
+            }
+        }
+        Ok((!missing.is_empty()).then(|| format!("{} (not installed)", missing.join("; "))))
+    }
 }
 
-/// Names from a list; the first word stands for all that begin with it: "direct", "nginx".
+/// Names from a list; the first word stands for all that begin with it ("direct", "nginx"), a variant for itself ("multiplex").
 fn choose(list: &str, known: &[&'static str]) -> Result<Vec<&'static str>> {
     let mut chosen = Vec::new();
     for word in list.split(',') {
         let before = chosen.len();
-        chosen.extend(known.iter().copied().filter(|name| *name == word || name.split([' ', ',']).next() == Some(word)));
+        chosen.extend(
+            known
+                .iter()
+                .copied()
+                .filter(|name| *name == word || name.split([' ', ',']).next() == Some(word) || name.ends_with(&format!(", {word}"))),
+        );
         if chosen.len() == before {
             bail!("{word} is none of: {}", known.join(", "));
         }

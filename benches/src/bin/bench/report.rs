@@ -11,7 +11,17 @@ use serde::Serialize;
 
 use crate::chart::{Bar, Panel, draw};
 use crate::load::Figures;
-use crate::peers::{OURS, POSTGRES, REDIS};
+use crate::peers::{POSTGRES, REDIS, is_ours, split};
+use crate::tables::{Better, Column, POSTGRES_PANELS, REDIS_PANELS, Shown, TABLES, Table};
+use crate::targets::{Outcome, outcomes};
+
+/// What `results.json` holds: the run, and what follows from it.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    targets: Vec<Outcome>,
+}
 
 /// One peer's measurement in one round.
 #[derive(Serialize)]
@@ -33,97 +43,6 @@ pub(crate) struct Report {
     pub(crate) rounds: Vec<Measurement>,
 }
 
-/// A column of a table.
-struct Column {
-    row: &'static str,
-    figure: &'static str,
-    heading: &'static str,
-    decimals: usize,
-}
-
-const fn column(row: &'static str, figure: &'static str, heading: &'static str, decimals: usize) -> Column {
-    Column { row, figure, heading, decimals }
-}
-
-/// A table: title, peers, columns.
-type Table = (&'static str, &'static [&'static str], &'static [Column]);
-
-const TABLES: &[Table] = &[
-    (
-        "Redis, 50 clients",
-        REDIS,
-        &[
-            column("c50", "set_per_s", "SET/s", 0),
-            column("c50", "get_per_s", "GET/s", 0),
-            column("c50", "cpu_us", "proxy CPU us/req", 2),
-            column("c50", "server_cpu_us", "Redis CPU us/req", 2),
-            column("pipeline", "set_per_s", "pipeline 16: SET/s", 0),
-            column("pipeline", "get_per_s", "GET/s", 0),
-            column("pipeline", "cpu_us", "proxy CPU us/req", 2),
-            column("pipeline", "server_cpu_us", "Redis CPU us/req", 2),
-        ],
-    ),
-    (
-        "Redis, one client; and a connection per request (20 clients)",
-        REDIS,
-        &[
-            column("one", "get_avg_us", "1 client: GET avg us", 0),
-            column("one", "get_p50_us", "p50 us", 0),
-            column("one", "get_p99_us", "p99 us", 0),
-            column("connect", "connect_per_s", "connect+GET/s", 0),
-            column("connect", "connect_p50_us", "p50 us", 0),
-            column("connect", "connect_p99_us", "p99 us", 0),
-            column("connect", "cpu_us", "proxy CPU us", 0),
-            column("connect", "server_cpu_us", "Redis CPU us", 0),
-        ],
-    ),
-    (
-        "Redis, values of 256 KiB (4 clients); and memory",
-        REDIS,
-        &[
-            column("big", "set_per_s", "SET/s", 0),
-            column("big", "get_per_s", "GET/s", 0),
-            column("big", "set_max_us", "SET max us", 0),
-            column("big", "get_max_us", "GET max us", 0),
-            column("big", "cpu_us", "proxy CPU us/req", 0),
-            column("idle", "idle_kib", "KiB per idle client", 1),
-            column("idle", "base_mib", "MiB without clients", 1),
-        ],
-    ),
-    (
-        "PostgreSQL, pgbench -S, 16 clients",
-        POSTGRES,
-        &[
-            column("pg-simple", "tps", "simple: tps", 0),
-            column("pg-simple", "avg_us", "avg us", 0),
-            column("pg-simple", "cpu_us", "proxy CPU us/tx", 2),
-            column("pg-simple", "server_cpu_us", "PostgreSQL CPU us/tx", 1),
-            column("pg-prepared", "tps", "prepared: tps", 0),
-            column("pg-prepared", "avg_us", "avg us", 0),
-            column("pg-prepared", "cpu_us", "proxy CPU us/tx", 2),
-            column("pg-prepared", "server_cpu_us", "PostgreSQL CPU us/tx", 1),
-        ],
-    ),
-];
-
-/// A chart's panels: row, figure, title.
-type Shown = (&'static str, &'static str, &'static str);
-
-const REDIS_PANELS: &[Shown] = &[
-    ("c50", "get_per_s", "GET per second, 50 clients (more is better)"),
-    ("pipeline", "get_per_s", "GET per second, 50 clients, pipeline 16 (more is better)"),
-    ("connect", "connect_per_s", "Connect + GET + close per second, 20 clients (more is better)"),
-    ("big", "get_per_s", "GET of 256 KiB per second, 4 clients (more is better)"),
-    ("c50", "cpu_us", "Proxy CPU, microseconds per request, 50 clients (less is better)"),
-    ("one", "get_avg_us", "One client, average microseconds (less is better)"),
-    ("idle", "idle_kib", "Memory per idle client, KiB (less is better)"),
-];
-
-const POSTGRES_PANELS: &[Shown] = &[
-    ("pg-simple", "tps", "pgbench -S, 16 clients, simple protocol, transactions per second (more is better)"),
-    ("pg-prepared", "tps", "The same, prepared statements (more is better)"),
-];
-
 impl Report {
     /// Writes `results.json`, `results.md` and the charts; only what was measured.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
@@ -132,7 +51,8 @@ impl Report {
             let path = dir.join(name);
             fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
         };
-        write("results.json", &(serde_json::to_string_pretty(self)? + "\n"))?;
+        let whole = Whole { report: self, targets: self.targets() };
+        write("results.json", &(serde_json::to_string_pretty(&whole)? + "\n"))?;
         write("results.md", &self.markdown()?)?;
         for (name, panels, peers) in [("redis.svg", REDIS_PANELS, REDIS), ("postgres.svg", POSTGRES_PANELS, POSTGRES)] {
             let panels: Vec<_> = panels.iter().filter_map(|shown| self.panel(shown, peers)).collect();
@@ -153,6 +73,7 @@ impl Report {
         for table in TABLES {
             self.table(&mut out, table)?;
         }
+        self.write_targets(&mut out)?;
         let failed: Vec<_> = self.rounds.iter().filter_map(|m| Some((m, m.error.as_ref()?))).collect();
         if !failed.is_empty() {
             writeln!(out, "\n## Failed\n")?;
@@ -162,6 +83,25 @@ impl Report {
             writeln!(out, "- {peer}, {row}, round {}: {error}", round + 1)?;
         }
         Ok(out)
+    }
+
+    fn targets(&self) -> Vec<Outcome> {
+        outcomes(&|row, peer, figure| self.median(row, peer, figure))
+    }
+
+    fn write_targets(&self, out: &mut String) -> Result<()> {
+        let outcomes = self.targets();
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "\n## Targets\n\n| what | of | target | measured | against | met |\n|---|---|---:|---:|---|---|")?;
+        for Outcome { what, peer, target, measured, against, met } in outcomes {
+            let met = if met { "yes" } else { "**no**" };
+            let mode = split(peer).1;
+            let mode = if mode.is_empty() { "relay" } else { mode };
+            writeln!(out, "| {what} | {mode} | {target} | {measured:.2} | {against} | {met} |")?;
+        }
+        Ok(())
     }
 
     fn table(&self, out: &mut String, &(title, peers, columns): &Table) -> Result<()> {
@@ -176,7 +116,7 @@ impl Report {
         let shown = |peer: &str| self.rounds.iter().any(|m| m.peer == peer && columns.iter().any(|column| column.row == m.row));
         for peer in peers.iter().filter(|peer| shown(peer)) {
             let cells: String = columns.iter().map(|column| format!(" {} |", self.cell(column, peer))).collect();
-            let name = if *peer == OURS { format!("**{peer}**") } else { (*peer).to_owned() };
+            let name = if is_ours(peer) { format!("**{peer}**") } else { (*peer).to_owned() };
             writeln!(out, "| {name} |{cells}")?;
         }
         Ok(())
@@ -187,13 +127,21 @@ impl Report {
         median.map_or_else(|| "-".to_owned(), |value| format!("{value:.*}", column.decimals))
     }
 
-    fn panel(&self, &(row, figure, title): &Shown, peers: &[&'static str]) -> Option<Panel> {
-        let bar = |peer: &&'static str| {
-            let value = self.median(row, peer, figure)?;
-            Some(Bar { label: (*peer).to_owned(), value, ours: *peer == OURS })
-        };
-        let bars: Vec<_> = peers.iter().filter_map(bar).collect();
-        (!bars.is_empty()).then(|| Panel { title: title.to_owned(), bars })
+    fn panel(&self, &Shown { row, figure, title, better }: &Shown, peers: &[&'static str]) -> Option<Panel> {
+        let mut bars: Vec<Bar> = Vec::new();
+        for peer in peers {
+            let Some(value) = self.median(row, peer, figure) else { continue };
+            let bar = Bar { label: (*peer).to_owned(), value, ours: is_ours(peer) };
+            // One bar for each of the others, whichever variant did best here; the table has them all.
+            let sibling = bars.last_mut().filter(|last| !bar.ours && split(&last.label).0 == split(peer).0);
+            match sibling {
+                Some(last) if better.of(value, last.value) => *last = bar,
+                Some(_) => {}
+                None => bars.push(bar),
+            }
+        }
+        let better = if better == Better::More { "more" } else { "less" };
+        (!bars.is_empty()).then(|| Panel { title: format!("{title} ({better} is better)"), bars })
     }
 
     /// Over the rounds that succeeded.
@@ -233,6 +181,8 @@ pub(crate) fn version(program: &Path, flag: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    use crate::peers::OURS;
+
     fn report() -> Report {
         let measurement = |peer, round, value, error: Option<&str>| Measurement {
             row: "c50",
@@ -254,8 +204,8 @@ mod tests {
     #[test]
     fn the_table_has_medians_of_what_was_measured_and_names_failures() {
         let text = report().markdown().unwrap();
-        assert!(text.contains("| nginx | - | 20 | - | - |\n"), "{text}");
-        assert!(text.contains("| **redis-tls-proxy** | - | 40 | - | - |\n"), "{text}");
+        assert!(text.contains("| nginx | - | 20 | - | - | - |\n"), "{text}");
+        assert!(text.contains("| **redis-tls-proxy** | - | 40 | - | - | - |\n"), "{text}");
         assert!(text.contains("- redis-tls-proxy, c50, round 2: no & answer / more\n"), "{text}");
         assert!(!text.contains("haproxy") && !text.contains("PostgreSQL"), "{text}");
         assert_eq!(median(vec![1.0, 4.0]), Some(2.5));
