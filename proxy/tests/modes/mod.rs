@@ -16,6 +16,8 @@
     reason = "helpers of tests may say what they expect too"
 )]
 
+pub(crate) mod frames;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
