@@ -103,7 +103,7 @@ async fn storms(bed: &Bed, ledger: &Ledger, seed: u64) {
             1 => bed.gate.reset(Side::Client),
             2 | 3 => {
                 // Those of the network; the partners use the server's own socket.
-                let port = bed.redis.plain_port().filter(|_| bed.mode == Mode::Direct).unwrap_or(bed.redis.port());
+                let port = bed.redis.plain_port().filter(|_| bed.mode == Mode::Direct).unwrap_or_else(|| bed.redis.port());
                 let kind = if rng.bool() { "normal" } else { "pubsub" };
                 bed.redis.admin(&["CLIENT", "KILL", "TYPE", kind, "LADDR", &format!("127.0.0.1:{port}")]).await.unwrap();
             }

@@ -409,7 +409,7 @@ impl Model {
             s.ask(&["CLIENT", "SETNAME", &name], "+OK\r\n");
             self.name = Some(name);
         }
-        let name = self.name.as_ref().map_or(self.null("$-1\r\n").into(), |name| bulk(name.as_bytes()));
+        let name = self.name.as_ref().map_or_else(|| self.null("$-1\r\n").into(), |name| bulk(name.as_bytes()));
         s.ask(&["client", "GetName"], name);
     }
 

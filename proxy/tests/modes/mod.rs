@@ -58,32 +58,35 @@ impl Mode {
     }
 }
 
-/// A test per mode for each of these functions of a [`Mode`]: `direct::name`, `relay::name`…
+/// A test per mode for each of these functions of a [`Mode`]: `direct::name`, `relay::name`… Those behind `pooled:` are claims of `session` and
+/// `multiplex` alone.
 macro_rules! in_every_mode {
-    ($($name:ident),+ $(,)?) => {
-        mod direct { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() { super::$name(super::Mode::Direct).await; })+ }
-        mod relay { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() { super::$name(super::Mode::Relay).await; })+ }
-        $crate::modes::in_pooled_modes!($($name),+);
+    ($($name:ident),+ $(; pooled: $($pooled:ident),+)? $(,)?) => {
+        $crate::modes::in_mode!(direct, Direct, [$($name),+]);
+        $crate::modes::in_mode!(relay, Relay, [$($name),+]);
+        $crate::modes::in_mode!(session, Session, [$($name),+ $(, $($pooled),+)?], #[ignore = "the mode is not there yet"]);
+        $crate::modes::in_mode!(multiplex, Multiplex, [$($name),+ $(, $($pooled),+)?], #[ignore = "the mode is not there yet"]);
     };
 }
 
-/// The same for `session` and `multiplex` alone: claims that are the pool's own.
-macro_rules! in_pooled_modes {
-    ($($name:ident),+ $(,)?) => {
-        mod session {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[ignore = "the mode is not there yet"]
-            async fn $name() { super::$name(super::Mode::Session).await; })+
+macro_rules! in_mode {
+    ($module:ident, $mode:ident, [$($name:ident),+] $(, #[$ignored:meta])?) => {
+        mod $module {
+            $crate::modes::in_mode!(@ $mode, [$($name),+] $(, #[$ignored])?);
         }
-        mod multiplex {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[ignore = "the mode is not there yet"]
-            async fn $name() { super::$name(super::Mode::Multiplex).await; })+
-        }
+    };
+    (@ $mode:ident, [$($name:ident),+]) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() { super::$name(super::Mode::$mode).await; })+
+    };
+    (@ $mode:ident, [$($name:ident),+], #[$ignored:meta]) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        #[$ignored]
+        async fn $name() { super::$name(super::Mode::$mode).await; })+
     };
 }
 
-pub(crate) use {in_every_mode, in_pooled_modes};
+pub(crate) use {in_every_mode, in_mode};
 
 /// The server's own password where [`Bed::locked`] asks for one; no client knows it.
 pub(crate) const UPSTREAM_PASSWORD: &str = "Upstream-s3cret-77";
@@ -142,7 +145,7 @@ impl Bed {
 
     /// Where clients connect.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.front.as_ref().map_or(self.gate.address(), Front::address)
+        self.front.as_ref().map_or_else(|| self.gate.address(), Front::address)
     }
 
     /// The proxy, where there is one.
@@ -234,9 +237,8 @@ impl Client {
 
     /// It is closed and nothing comes before that. A reset is an end too.
     pub(crate) async fn ends(&mut self) {
-        match timeout(SOON, self.0.read_to_end()).await.expect("it is not closed") {
-            Ok(rest) => assert_eq!(String::from_utf8_lossy(&rest), "", "before the end"),
-            Err(_) => {}
+        if let Ok(rest) = timeout(SOON, self.0.read_to_end()).await.expect("it is not closed") {
+            assert_eq!(String::from_utf8_lossy(&rest), "", "before the end");
         }
     }
 
