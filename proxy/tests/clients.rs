@@ -1,4 +1,5 @@
-//! Real clients through the built program, in front of the real servers: each with its own login, with a local password, and with none.
+//! Real clients through the built program, in front of the real servers: each with its own login, with a local password, and with none; those of
+//! Redis also through each way of sharing upstream connections, and directly, where they have to find the very same.
 //!
 //! The programs in `clients/` do what their users do (values checked, 300 KB and more, pipelines, transactions, cancelled queries,
 //! notifications, errors verbatim, wrong passwords) and say `ok`. `.ci/clients` installs what they need; without it these tests fail.
@@ -14,7 +15,8 @@ mod servers;
 #[path = "clients/rust/postgres.rs"]
 mod tokio_postgres_rs;
 
-use servers::{Door, PostgresLab, Program, RedisLab};
+use futures_util::future;
+use servers::{Door, PostgresLab, Program, RedisLab, Way};
 
 /// What `.ci/clients` installs.
 mod programs {
@@ -49,15 +51,19 @@ async fn postgres(name: &str, program: Program) {
     );
 }
 
-/// One client of Redis at every door at the same time.
-async fn redis(name: &str, program: Program) {
+/// One client of Redis on each of these ways at the same time.
+async fn redis(name: &str, program: Program, ways: &[Way]) {
     let lab = RedisLab::shared().await;
     let program = &program;
-    tokio::join!(
-        lab.run(name, program, Door::OwnLogin),
-        lab.run(name, program, Door::LocalPassword),
-        lab.run(name, program, Door::NoPassword),
-    );
+    future::join_all(ways.iter().map(|way| lab.run(name, program, *way))).await;
+}
+
+/// A subscriber that hears again after all connections were cut. With servers of its own, because others would be cut as well.
+async fn resubscribes(name: &str, program: Program, ways: &[Way]) {
+    let lab = RedisLab::with_gates().await;
+    for way in ways {
+        lab.run_with_a_cut(name, &program, *way).await;
+    }
 }
 
 #[tokio::test]
@@ -100,35 +106,45 @@ async fn tokio_postgres() {
     }
 }
 
-#[tokio::test]
-async fn redis_cli() {
-    redis("redis_cli", programs::shell("redis-cli.sh")).await;
+/// A test of each client of Redis on the ways of one list.
+macro_rules! redis_clients {
+    ($module:ident, $ways:expr $(, #[$ignored:meta])?) => {
+        mod $module {
+            use super::{RedisLab, Way, programs, redis, resubscribes};
+
+            redis_clients!(@ $ways $(, #[$ignored])?;
+                redis_cli: redis, programs::shell("redis-cli.sh");
+                redis_py: redis, programs::python("redis_py.py");
+                node_redis: redis, programs::node("redis.js");
+                ioredis: redis, programs::node("ioredis.js");
+                go_redis: redis, programs::go("goredis");
+                go_redis_of_harbor: redis, programs::go("goredis-harbor");
+                redigo: redis, programs::go("redigo");
+                redigo_of_harbor: redis, programs::go("redigo-harbor");
+                redis_py_resubscribes: resubscribes, programs::python("redis_py.py");
+                node_redis_resubscribes: resubscribes, programs::node("redis.js");
+                ioredis_resubscribes: resubscribes, programs::node("ioredis.js");
+                go_redis_resubscribes: resubscribes, programs::go("goredis");
+                redigo_resubscribes: resubscribes, programs::go("redigo");
+            );
+
+            #[tokio::test]
+            $(#[$ignored])?
+            async fn redis_rs() {
+                let lab = RedisLab::shared().await;
+                for way in $ways {
+                    crate::redis_rs::visit(&lab, way).await.unwrap_or_else(|error| panic!("{way:?}: {error:?}\n{}", lab.log()));
+                }
+            }
+        }
+    };
+    (@ $ways:expr; $($name:ident: $how:ident, $program:expr;)+) => {
+        $(#[tokio::test] async fn $name() { $how(stringify!($name), $program, &$ways).await; })+
+    };
+    (@ $ways:expr, #[$ignored:meta]; $($name:ident: $how:ident, $program:expr;)+) => {
+        $(#[tokio::test] #[$ignored] async fn $name() { $how(stringify!($name), $program, &$ways).await; })+
+    };
 }
 
-#[tokio::test]
-async fn redis_py() {
-    redis("redis_py", programs::python("redis_py.py")).await;
-}
-
-#[tokio::test]
-async fn node_redis() {
-    redis("node_redis", programs::node("redis.js")).await;
-}
-
-#[tokio::test]
-async fn go_redis() {
-    redis("go_redis", programs::go("goredis")).await;
-}
-
-#[tokio::test]
-async fn redigo() {
-    redis("redigo", programs::go("redigo")).await;
-}
-
-#[tokio::test]
-async fn redis_rs() {
-    let lab = RedisLab::shared().await;
-    for door in Door::ALL {
-        redis_rs::visit(&lab, door).await.unwrap_or_else(|error| panic!("{door:?}: {error:?}\n{}", lab.log()));
-    }
-}
+redis_clients!(direct_and_relay, Way::ALL);
+redis_clients!(pooled, Way::POOLED, #[ignore = "the modes are not there yet"]);

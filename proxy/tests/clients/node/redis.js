@@ -2,6 +2,7 @@
 'use strict';
 
 const assert = require('node:assert/strict');
+const fs = require('node:fs');
 const { createClient, RESP_TYPES } = require('redis');
 
 const blob = Buffer.alloc(300_000, Buffer.from(Array.from({ length: 256 }, (_, i) => i)));
@@ -56,7 +57,47 @@ async function passwords(RESP) {
   }
 }
 
+// The library subscribes again by itself.
+async function resubscribes() {
+  const channel = `${process.env.PREFIX}:news`;
+  for (const RESP of [2, 3]) {
+    const heard = [];
+    clients.push([connecting(RESP), connecting(RESP), heard]);
+    const [subscriber, publisher] = clients.at(-1);
+    await Promise.all([subscriber.connect(), publisher.connect()]);
+    await subscriber.subscribe(channel, (message) => heard.push(message));
+    await publisher.publish(channel, 'first');
+    await until(() => heard.includes('first'));
+  }
+  console.log('cut');
+  await until(() => fs.existsSync(process.env.CUT_DONE));
+  for (const [, publisher, heard] of clients) {
+    await until(async () => {
+      await publisher.publish(channel, 'second').catch(() => {});
+      return heard.includes('second');
+    });
+  }
+}
+
+const clients = [];
+
+function connecting(RESP) {
+  const socket = { host: process.env.REDIS_HOST, port: Number(process.env.REDIS_PORT), reconnectStrategy: 10 };
+  return createClient({ RESP, password: process.env.REDIS_PASSWORD || undefined, socket }).on('error', () => {});
+}
+
+async function until(condition) {
+  for (const end = Date.now() + 20_000; !(await condition()); await new Promise((resolve) => setTimeout(resolve, 5))) {
+    assert.ok(Date.now() < end, `in vain: ${condition}`);
+  }
+}
+
 async function main() {
+  if (process.env.CUT_DONE) {
+    await resubscribes();
+    console.log('ok');
+    process.exit(0);
+  }
   for (const RESP of [2, 3]) {
     const prefix = `${process.env.PREFIX}:${RESP}`;
     const redis = client(RESP);

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 
 import redis
 import redis.asyncio
@@ -115,7 +116,53 @@ def passwords(protocol):
             assert str(error).startswith(words), error
 
 
+def resubscribes(protocol, prefix):
+    """The library connects and subscribes again by itself when it is asked for the next message."""
+    client, other = connect(protocol), connect(protocol)
+    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    pubsub.subscribe(f"{prefix}:news")
+    while other.publish(f"{prefix}:news", "first") != 1:
+        pass
+    assert next_message(pubsub) == b"first"
+    yield
+    deadline = time.monotonic() + 20
+    while True:
+        assert time.monotonic() < deadline, "the subscription is lost"
+        try:
+            other.publish(f"{prefix}:news", "second")
+        except redis.ConnectionError:
+            pass  # cut as well
+        try:
+            message = pubsub.get_message(timeout=0.01)
+        except redis.ConnectionError:
+            continue
+        if message is not None:
+            assert message["data"] == b"second", message
+            return
+
+
+def next_message(pubsub):
+    while True:
+        message = pubsub.get_message(timeout=10)
+        if message is not None:
+            return message["data"]
+
+
+def with_a_cut():
+    subscribers = [resubscribes(protocol, f"{os.environ['PREFIX']}:{protocol}") for protocol in (2, 3)]
+    for subscriber in subscribers:
+        next(subscriber)
+    print("cut", flush=True)
+    while not os.path.exists(os.environ["CUT_DONE"]):
+        time.sleep(0.002)
+    for subscriber in subscribers:
+        assert next(subscriber, None) is None
+    print("ok")
+
+
 def main():
+    if "CUT_DONE" in os.environ:
+        return with_a_cut()
     for protocol in (2, 3):
         prefix = f"{os.environ['PREFIX']}:{protocol}"
         with connect(protocol) as client:

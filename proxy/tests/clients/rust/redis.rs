@@ -7,21 +7,23 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisResult};
 use tokio::time::timeout;
 
-use super::servers::{Door, Key, RedisLab};
+use super::servers::{Key, RedisLab, Way};
 
 const SOON: Duration = Duration::from_secs(10);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-pub(crate) async fn visit(lab: &RedisLab, door: Door) -> Result<()> {
-    let key = lab.key(door);
+pub(crate) async fn visit(lab: &RedisLab, way: Way) -> Result<()> {
+    let key = lab.key(way);
     for protocol in [ProtocolVersion::RESP2, ProtocolVersion::RESP3] {
-        let prefix = format!("redis_rs:{door:?}:{protocol:?}");
+        let prefix = format!("redis_rs:{way:?}:{protocol:?}");
         let client = client(&key, key.password, protocol)?;
         let mut connection = client.get_multiplexed_async_connection().await?;
         values(&mut connection, &prefix).await?;
         errors(&mut connection).await?;
         subscriptions(&client, &mut connection, &prefix).await?;
+        let (blocking_client, prefix) = (client.clone(), format!("{prefix}:sync"));
+        tokio::task::spawn_blocking(move || without_tasks(&blocking_client, &prefix)).await?.map_err(|error| error.to_string())?;
         let wrong = self::client(&key, Some("not this one"), protocol)?.get_multiplexed_async_connection().await;
         let error = wrong.err().ok_or("a wrong password was accepted")?;
         // Logging in by AUTH, the crate has a word of its own for a refusal; by HELLO it gives the server's.
@@ -88,5 +90,38 @@ async fn subscriptions(client: &Client, connection: &mut MultiplexedConnection, 
     assert_eq!(message.get_payload::<String>()?, "first");
     pubsub.unsubscribe(&channel).await?;
     assert_eq!(connection.publish::<_, _, i64>(&channel, "nobody").await?, 0);
+    Ok(())
+}
+
+/// The crate's other face: connections of one thread each.
+fn without_tasks(client: &Client, prefix: &str) -> RedisResult<()> {
+    let (mut one, mut two) = (client.get_connection()?, client.get_connection()?);
+    for connection in [&one, &two] {
+        connection.set_read_timeout(Some(SOON))?;
+    }
+    let (list, counter, channel) = (format!("{prefix}:list"), format!("{prefix}:counter"), format!("{prefix}:news"));
+    let () = redis::Commands::set(&mut one, &counter, 1)?;
+    assert_eq!(redis::pipe().incr(&counter, 1).incr(&counter, 1).query::<(i64, i64)>(&mut one)?, (2, 3));
+    // WATCH, read, MULTI, EXEC; the first attempt is spoiled by somebody else.
+    let mut attempts = 0;
+    let (doubled,): (i64,) = redis::transaction(&mut one, &[&counter], |connection, pipe| {
+        attempts += 1;
+        let value: i64 = redis::Commands::get(connection, &counter)?;
+        if attempts == 1 {
+            let () = redis::Commands::incr(&mut two, &counter, 10)?;
+        }
+        pipe.cmd("SET").arg(&counter).arg(value * 2).ignore().get(&counter).query(connection)
+    })?;
+    assert_eq!((doubled, attempts), (26, 2));
+    let () = redis::Commands::rpush(&mut one, &list, "job")?;
+    assert_eq!(redis::Commands::blpop::<_, (String, String)>(&mut two, &list, 5.0)?.1, "job");
+
+    let mut pubsub = two.as_pubsub();
+    pubsub.subscribe(&channel)?;
+    assert_eq!(redis::Commands::publish::<_, _, i64>(&mut one, &channel, "first")?, 1);
+    assert_eq!(pubsub.get_message()?.get_payload::<String>()?, "first");
+    pubsub.unsubscribe(&channel)?;
+    drop(pubsub);
+    assert_eq!(redis::Commands::get::<_, i64>(&mut two, &counter)?, 26);
     Ok(())
 }

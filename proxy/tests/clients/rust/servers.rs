@@ -2,14 +2,16 @@
 //!
 //! Tests of this file's user run in parallel and share what is running: the first one starts it, the last one to leave takes it down.
 
+use std::fmt::Debug;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use lab::process::Process;
-use lab::{Authority, Postgres, Proxy, Redis, free_port};
+use lab::{Authority, Gate, Postgres, Proxy, Redis, free_port, until};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
@@ -30,6 +32,16 @@ pub(crate) enum Door {
     LocalPassword,
     /// Credentials in the URL, and clients need no password.
     NoPassword,
+}
+
+/// Which way a client of Redis takes; on each it must see the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Plaintext, without the proxy, with the server's own password.
+    Direct,
+    Relay(Door),
+    Session,
+    Multiplex,
 }
 
 /// What a client says when it logs in, and where.
@@ -60,8 +72,11 @@ pub(crate) struct PostgresLab {
 /// Redis behind the proxy.
 pub(crate) struct RedisLab {
     proxy: Proxy,
-    ports: [u16; 3],
+    ports: [u16; 5],
     _server: Redis,
+    plain_port: u16,
+    /// In front of the server's ports, with TLS and without. Not in a shared lab: a gate lives in the runtime of the test that made it.
+    gates: Option<[Gate; 2]>,
     _files: TempDir,
 }
 
@@ -77,9 +92,9 @@ impl Door {
     }
 
     /// The URL and its options, without the login in front of the host.
-    fn options(self, port: u16, dir: &Path) -> String {
+    fn options(self, name: &str, port: u16, dir: &Path) -> String {
         let (ca, upstream, local) = (dir.join("ca.pem"), dir.join("upstream"), dir.join("local"));
-        let common = format!("listen=127.0.0.1:{port}&name={}&ca_only=on&ca_file={}", self.name(), ca.display());
+        let common = format!("listen=127.0.0.1:{port}&name={name}&ca_only=on&ca_file={}", ca.display());
         match self {
             Self::OwnLogin => common,
             Self::LocalPassword => {
@@ -91,15 +106,54 @@ impl Door {
     }
 }
 
-/// The proxy with one listener per door.
-async fn proxy(authority: &Authority, url: impl Fn(Door) -> String) -> (Proxy, [u16; 3], TempDir) {
+impl Way {
+    /// Through the modes that are there.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Direct, Self::Relay(Door::OwnLogin), Self::Relay(Door::LocalPassword), Self::Relay(Door::NoPassword)];
+    pub(crate) const POOLED: [Self; 2] = [Self::Session, Self::Multiplex];
+    /// Those of the proxy, in the order of its listeners.
+    const PROXIED: [Self; 5] =
+        [Self::Relay(Door::OwnLogin), Self::Relay(Door::LocalPassword), Self::Relay(Door::NoPassword), Self::Session, Self::Multiplex];
+
+    fn door(self) -> Door {
+        match self {
+            Self::Direct => Door::OwnLogin,
+            Self::Relay(door) => door,
+            Self::Session | Self::Multiplex => Door::LocalPassword,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Relay(door) => door.name(),
+            Self::Session => "session",
+            Self::Multiplex => "multiplex",
+        }
+    }
+
+    fn pool(self) -> &'static str {
+        match self {
+            Self::Session | Self::Multiplex => self.name(),
+            Self::Direct | Self::Relay(_) => "relay",
+        }
+    }
+}
+
+/// The proxy with these listeners: a door, a name, and how its upstream connections are shared.
+async fn proxy<const N: usize>(
+    authority: &Authority,
+    listeners: [(Door, &str, &str); N],
+    url: impl Fn(Door) -> String,
+) -> (Proxy, [u16; N], TempDir) {
     let dir = tempfile::tempdir().unwrap();
     authority.write_ca(dir.path()).unwrap();
     lab::certs::write_private(&dir.path().join("upstream"), PASSWORD).unwrap();
     lab::certs::write_private(&dir.path().join("local"), LOCAL_PASSWORD).unwrap();
-    let ports = [(); 3].map(|()| free_port().unwrap());
-    let urls: Vec<_> =
-        Door::ALL.iter().zip(ports).map(|(door, port)| format!("{}?{}", url(*door), door.options(port, dir.path()))).collect();
+    let ports = [(); N].map(|()| free_port().unwrap());
+    let urls = listeners.iter().zip(ports);
+    let urls = urls.map(|((door, name, pool), port)| format!("{}?{}&pool={pool}", url(*door), door.options(name, port, dir.path())));
+    let urls: Vec<_> = urls.collect();
     (Proxy::start(env!("CARGO_BIN_EXE_redis-tls-proxy"), &urls, &[]).await.unwrap(), ports, dir)
 }
 
@@ -113,7 +167,8 @@ impl PostgresLab {
         let authority = Authority::new().unwrap();
         let server = Postgres::builder(&authority).user(USER, PASSWORD, USER).ssl_only().max_connections(150).start().await.unwrap();
         let port = server.port();
-        let (proxy, ports, files) = proxy(&authority, |door| match door {
+        let listeners = Door::ALL.map(|door| (door, door.name(), "relay"));
+        let (proxy, ports, files) = proxy(&authority, listeners, |door| match door {
             Door::OwnLogin => format!("postgresql://localhost:{port}"),
             Door::LocalPassword | Door::NoPassword => format!("postgresql://{USER}@localhost:{port}/{USER}"),
         })
@@ -142,7 +197,7 @@ impl PostgresLab {
     /// Runs it to its end; it must say `ok` and nothing else.
     pub(crate) async fn run(&self, name: &str, program: &Program, door: Door) {
         let key = self.key(door);
-        let mut command = program.command(name, door, &key);
+        let mut command = program.command(name, door.name(), &key);
         command.env("PGHOST", "127.0.0.1").env("PGPORT", key.port.to_string()).env("PGUSER", key.user).env("PGDATABASE", USER);
         // What clients do whom nobody tells: ask for TLS, and go on without when it is declined.
         command.env("PGSSLMODE", "prefer").env("PGCONNECT_TIMEOUT", "10").env("PGPASSFILE", "/nonexistent").env("EXPECT_USER", USER);
@@ -157,20 +212,33 @@ impl PostgresLab {
 impl RedisLab {
     pub(crate) async fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<RedisLab>> = Mutex::const_new(Weak::new());
-        share(&SHARED, Self::start()).await
+        share(&SHARED, Self::start(false)).await
     }
 
-    async fn start() -> Self {
+    /// One of the caller's own whose connections can be cut.
+    pub(crate) async fn with_gates() -> Self {
+        Self::start(true).await
+    }
+
+    async fn start(gated: bool) -> Self {
         let authority = Authority::new().unwrap();
-        let server = Redis::builder(&authority).password(PASSWORD).start().await.unwrap();
-        let port = server.port();
-        let (proxy, ports, files) = proxy(&authority, |_| format!("rediss://localhost:{port}")).await;
-        Self { proxy, ports, _server: server, _files: files }
+        let server = Redis::builder(&authority).password(PASSWORD).plain().start().await.unwrap();
+        let (mut port, mut plain_port, mut gates) = (server.port(), server.plain_port().unwrap(), None);
+        if gated {
+            let [tls, plain] = [port, plain_port].map(|port| Gate::start((Ipv4Addr::LOCALHOST, port).into()));
+            let both = [tls.await.unwrap(), plain.await.unwrap()];
+            (port, plain_port) = (both[0].port(), both[1].port());
+            gates = Some(both);
+        }
+        let listeners = Way::PROXIED.map(|way| (way.door(), way.name(), way.pool()));
+        let (proxy, ports, files) = proxy(&authority, listeners, |_| format!("rediss://localhost:{port}")).await;
+        Self { proxy, ports, plain_port, gates, _server: server, _files: files }
     }
 
-    pub(crate) fn key(&self, door: Door) -> Key {
-        let port = self.ports[door as usize];
-        let password = match door {
+    pub(crate) fn key(&self, way: Way) -> Key {
+        let listener = Way::PROXIED.iter().position(|proxied| *proxied == way);
+        let port = listener.map_or(self.plain_port, |listener| self.ports[listener]);
+        let password = match way.door() {
             Door::OwnLogin => Some(PASSWORD),
             Door::LocalPassword => Some(LOCAL_PASSWORD),
             Door::NoPassword => None,
@@ -184,11 +252,31 @@ impl RedisLab {
     }
 
     /// Runs it to its end; it must say `ok` and nothing else.
-    pub(crate) async fn run(&self, name: &str, program: &Program, door: Door) {
-        let key = self.key(door);
-        let mut command = program.command(name, door, &key);
+    pub(crate) async fn run(&self, name: &str, program: &Program, way: Way) {
+        run(&self.command(name, program, way), name, way, &self.proxy).await;
+    }
+
+    /// The same, with a program that says `cut` when all its connections are to be cut, and goes on when the file `CUT_DONE` is there.
+    pub(crate) async fn run_with_a_cut(&self, name: &str, program: &Program, way: Way) {
+        let dir = tempfile::tempdir().unwrap();
+        let done = dir.path().join("done");
+        let mut command = self.command(name, program, way);
+        command.env("CUT_DONE", &done);
+        let mut process = Process::spawn(name, &command, dir.path()).unwrap();
+        let asked = until("it asks for the cut", LIMIT, || process.stdout().contains("cut\n")).await;
+        self.gates.as_ref().expect("a lab with gates").iter().for_each(Gate::cut);
+        fs::write(done, "").unwrap();
+        let ended = process.wait_exit(LIMIT).await;
+        let said = process.stdout();
+        let is_well = asked.is_ok() && ended.as_ref().is_ok_and(std::process::ExitStatus::success) && said.trim() == "cut\nok";
+        assert!(is_well, "{name}, {way:?}: {ended:?}\n{said}{}\n--- the proxy's log ---\n{}", process.stderr(), self.log());
+    }
+
+    fn command(&self, name: &str, program: &Program, way: Way) -> Command {
+        let key = self.key(way);
+        let mut command = program.command(name, way.name(), &key);
         command.env("REDIS_HOST", "127.0.0.1").env("REDIS_PORT", key.port.to_string()).env("REDIS_PASSWORD", key.password.unwrap_or(""));
-        run(&command, name, door, &self.proxy).await;
+        command
     }
 }
 
@@ -222,7 +310,7 @@ impl Program {
         let program = target().join("go").join(name);
         let age = |path: &Path| path.metadata().ok()?.modified().ok();
         let go = sources().join("go");
-        let folders = [go.clone(), go.join(name), go.join("check")];
+        let folders = [go.clone(), go.join(name.trim_end_matches("-harbor")), go.join("check")];
         let sources = folders.iter().flat_map(|folder| folder.read_dir().unwrap()).map(|entry| entry.unwrap().path());
         let newest = sources.filter(|path| path.is_file()).filter_map(|path| age(&path)).max();
         let is_current = age(&program).is_some_and(|age| newest.is_some_and(|newest| newest <= age));
@@ -230,10 +318,10 @@ impl Program {
         program.display().to_string()
     }
 
-    fn command(&self, name: &str, door: Door, key: &Key) -> Command {
+    fn command(&self, name: &str, way: &str, key: &Key) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).envs(self.environment.iter().map(|(key, value)| (key, value)));
-        command.env("PREFIX", format!("{name}_{}", door.name())).env("DOOR", door.name());
+        command.env("PREFIX", format!("{name}_{way}")).env("DOOR", way);
         command.env("PASSWORD_CHECKED", if key.is_checked { "yes" } else { "no" });
         command
     }
@@ -248,14 +336,14 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-async fn run(command: &Command, name: &str, door: Door, proxy: &Proxy) {
+async fn run(command: &Command, name: &str, way: impl Debug, proxy: &Proxy) {
     let dir = tempfile::tempdir().unwrap();
     let mut process = Process::spawn(name, command, dir.path()).unwrap();
     let ended = process.wait_exit(LIMIT).await;
     let said = process.stdout();
     let is_well = ended.as_ref().is_ok_and(std::process::ExitStatus::success) && said.trim() == "ok";
     let proxy = proxy.stderr();
-    assert!(is_well, "{name} at {door:?}: {ended:?}\n{said}{}\n--- the proxy's log ---\n{proxy}", process.stderr());
+    assert!(is_well, "{name}, {way:?}: {ended:?}\n{said}{}\n--- the proxy's log ---\n{proxy}", process.stderr());
 }
 
 /// What is running, or a new one. No caller may keep it beyond its own test: then nobody would take it down.

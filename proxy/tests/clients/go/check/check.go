@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // That stops the program unless ok holds.
@@ -36,6 +37,23 @@ func Value[T any](value T, err error) T {
 // Same stops the program when two values differ.
 func Same[T comparable](got, wanted T) {
 	That(got == wanted, "got %v, wanted %v", got, wanted)
+}
+
+// WantsCut says whether the program is to have its connections cut.
+func WantsCut() bool {
+	return os.Getenv("CUT_DONE") != ""
+}
+
+// Cut asks for all connections to be cut, and returns when they are.
+func Cut() {
+	fmt.Println("cut")
+	for range 5000 {
+		if _, err := os.Stat(os.Getenv("CUT_DONE")); err == nil {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	That(false, "nobody cuts the connections")
 }
 
 // Blob is 300 KB of every byte value.
