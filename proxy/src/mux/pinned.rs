@@ -200,6 +200,10 @@ impl Client {
         if pin.is_done() {
             return Ok(Moved::free(Free::Done));
         }
+        if pin.reset_sent {
+            // What is behind it is for whatever the client uses then.
+            return Ok(Moved::NOTHING);
+        }
         if self.front.is_none() && self.broken.is_none() && !self.find_front(pin) {
             return Ok(if pin.up.is_empty() { Moved::NOTHING } else { Moved::ANY });
         }
@@ -448,6 +452,7 @@ impl Own {
             let head = self.head.get(..self.head_length).unwrap_or_default();
             if !self.track.is_counted() {
                 reset |= self.reset_sent && head.starts_with(b"+RESET");
+                self.reset_sent &= !head.starts_with(b"-");
                 continue;
             }
             if reply.kind != ReplyKind::Reply {
@@ -458,7 +463,10 @@ impl Own {
                 self.track.distrust();
                 continue;
             }
+            let resets = self.track.next() == Some(Expect::Reset);
             match self.track.reply(head) {
+                // A server that does not know RESET.
+                Change::None if resets => self.reset_sent = false,
                 Change::None => {}
                 Change::Database(database) => key.database = database,
                 Change::Resp3(resp3) => key.resp3 = resp3,
