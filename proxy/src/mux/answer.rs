@@ -7,9 +7,11 @@ use crate::redis::gate::{self, is_name};
 /// `+OK`.
 pub(super) const OK: &[u8] = b"+OK\r\n";
 /// To SYNC and its kind.
-pub(super) const FORBIDDEN: &[u8] = b"-ERR redis-tls-proxy: replication is not possible through a connection pool; connect to the server itself\r\n";
+pub(super) const FORBIDDEN: &[u8] =
+    b"-ERR redis-tls-proxy: replication is not possible through a connection pool; connect to the server itself\r\n";
 /// To AUTH where the proxy logs in and asks no password of clients: as a server without a password answers.
-pub(super) const NO_PASSWORD: &[u8] = b"-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n";
+pub(super) const NO_PASSWORD: &[u8] =
+    b"-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n";
 /// CLIENT GETNAME.
 #[must_use]
 pub(super) fn name(name: &[u8], resp3: bool) -> Vec<u8> {

@@ -159,7 +159,9 @@ impl Client {
             if let Err(end) = done {
                 break end;
             }
-            if self.locked && let Err(end) = Box::pin(self.log_in_again()).await {
+            if self.locked
+                && let Err(end) = Box::pin(self.log_in_again()).await
+            {
                 break end;
             }
         };

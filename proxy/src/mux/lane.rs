@@ -139,7 +139,15 @@ impl Lane {
             task: None,
             outside: Vec::new(),
         };
-        Self { shared: RefCell::new(shared), hello, logged_in, born: Instant::now(), metrics, state: Cell::new(State::Open), review: Cell::new(false) }
+        Self {
+            shared: RefCell::new(shared),
+            hello,
+            logged_in,
+            born: Instant::now(),
+            metrics,
+            state: Cell::new(State::Open),
+            review: Cell::new(false),
+        }
     }
 
     /// True when it takes requests.
@@ -362,7 +370,8 @@ impl Driver {
             if self.replies.at_boundary() {
                 self.known = 0;
             }
-            let reply = self.replies.next(rest).map_err(|error| Error::upstream(Kind::Protocol, format!("the server's replies: {error}")))?;
+            let reply =
+                self.replies.next(rest).map_err(|error| Error::upstream(Kind::Protocol, format!("the server's replies: {error}")))?;
             let length = reply.map_or(rest.len(), |reply| reply.end);
             self.look(rest.get(..length).unwrap_or_default())?;
             at += length;
@@ -432,7 +441,8 @@ impl Driver {
             shared.unwritten = 0;
         }
         while !shared.out.is_empty() {
-            let written = ready!(Pin::new(&mut *stream).poll_write(cx, &shared.out)).map_err(|error| tls::explain(Side::Upstream, &error))?;
+            let written =
+                ready!(Pin::new(&mut *stream).poll_write(cx, &shared.out)).map_err(|error| tls::explain(Side::Upstream, &error))?;
             shared.out.advance(written);
             shared.written += written as u64;
             if shared.out.len() < MAX_OUT {

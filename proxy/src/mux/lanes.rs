@@ -59,14 +59,7 @@ impl Lanes {
         metrics: ListenerMetrics,
         errors: std::sync::Arc<ErrorLog>,
     ) -> Rc<Self> {
-        Rc::new(Self {
-            leases,
-            groups: RefCell::default(),
-            max_idle_age,
-            logs_in,
-            metrics,
-            errors,
-        })
+        Rc::new(Self { leases, groups: RefCell::default(), max_idle_age, logs_in, metrics, errors })
     }
 
     /// The lane for a client's next requests, if one can take them now. The first that is not stuck: few lanes with much to do are better
@@ -183,9 +176,9 @@ impl Lanes {
 
     /// Forgets keys that nobody uses: clients choose databases and logins.
     fn tidy(&self) {
-        self.groups.borrow_mut().retain(|_, group| {
-            group.opening.get() || !group.lanes.borrow().is_empty() || !group.waiters.borrow().is_empty()
-        });
+        self.groups
+            .borrow_mut()
+            .retain(|_, group| group.opening.get() || !group.lanes.borrow().is_empty() || !group.waiters.borrow().is_empty());
     }
 
     /// Has lanes retired that are old, unused, or connected to where the name no longer points; until `closing`.

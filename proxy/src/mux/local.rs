@@ -185,7 +185,7 @@ impl Client {
             return self.say(&error);
         }
         let mut key = self.key.clone();
-        if let Some((user, password)) = hello.auth {
+        for (user, password) in hello.auth {
             match &self.mux.auth {
                 Auth::Server => key.identity = login(Some(user), password),
                 _ if self.is_right(user, password) => {}
@@ -210,11 +210,11 @@ impl Client {
         let arguments = parse(&frame).unwrap_or_default();
         let options: Vec<&[u8]> = arguments.iter().skip(1).map(|argument| &**argument).collect();
         let (hello, error) = gate::hello_options(&options);
-        let Some((user, password)) = hello.auth.filter(|_| !self.mux.auth.asks_server()) else {
+        if hello.auth.is_empty() || self.mux.auth.asks_server() {
             // The server has the words for what is wrong with it.
             return Ok(Some((hello.version.filter(|_| error.is_none()), frame)));
-        };
-        if !self.is_right(user, password) {
+        }
+        if !hello.auth.iter().all(|(user, password)| self.is_right(user, password)) {
             return self.wrong_password(gate::WRONG_PASSWORD).await.map(|()| None);
         }
         if let Some(error) = error {

@@ -73,10 +73,10 @@ fn auth(options: &[&[u8]], check: impl Fn(&[u8]) -> bool) -> Answer {
 fn hello(options: &[&[u8]], check: impl Fn(&[u8]) -> bool) -> Answer {
     let (hello, error) = hello_options(options);
     let Some(version) = hello.version else { return Answer::Say(error.unwrap_or(Cow::Borrowed(HELLO_NO_AUTH))) };
-    let welcome = match hello.auth {
-        Some((_, password)) if !check(password) => return Answer::Wrong,
-        auth => auth.is_some(),
-    };
+    if hello.auth.iter().any(|(_, password)| !check(password)) {
+        return Answer::Wrong;
+    }
+    let welcome = !hello.auth.is_empty();
     match (welcome, error) {
         (true, Some(reply)) => Answer::Welcome { reply, forward: Vec::new() },
         (true, None) => Answer::Welcome { reply: Cow::Borrowed(b""), forward: encode_hello(version, hello.name) },
@@ -86,12 +86,12 @@ fn hello(options: &[&[u8]], check: impl Fn(&[u8]) -> bool) -> Answer {
 }
 
 /// What a HELLO asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello<'a> {
     /// 2 or 3; `None`: no change.
     pub version: Option<u8>,
-    /// User and password.
-    pub auth: Option<(&'a [u8], &'a [u8])>,
+    /// User and password, of each AUTH: Redis takes them one after another.
+    pub auth: Vec<(&'a [u8], &'a [u8])>,
     /// SETNAME.
     pub name: Option<&'a [u8]>,
 }
@@ -112,7 +112,7 @@ pub fn hello_options<'a>(options: &[&'a [u8]]) -> (Hello<'a>, Option<Cow<'static
         rest = match rest {
             [] => break None,
             [option, user, password, after @ ..] if option.eq_ignore_ascii_case(b"auth") => {
-                hello.auth = Some((*user, *password));
+                hello.auth.push((*user, *password));
                 after
             }
             [option, given, after @ ..] if option.eq_ignore_ascii_case(b"setname") => {

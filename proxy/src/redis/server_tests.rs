@@ -75,7 +75,7 @@ fn with_quit(input: &[u8]) -> Vec<u8> {
 async fn our_answer(input: &[u8]) -> Vec<u8> {
     let (mut client, mut proxy) = duplex(1 << 20);
     client.write_all(&with_quit(input)).await.unwrap();
-    let outcome = authenticate(&mut proxy, |password| password == b"sesame").await;
+    let outcome = authenticate(&mut proxy, bytes::BytesMut::new(), |password| password == b"sesame").await;
     drop(proxy);
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.unwrap();
@@ -161,7 +161,8 @@ async fn a_rewritten_hello_is_answered_by_the_server() {
     let Some(server) = Server::start().await else { return };
     let (mut client, mut proxy) = duplex(1 << 16);
     client.write_all(b"HELLO 3 AUTH harbor sesame SETNAME joe\r\nCLIENT GETNAME\r\nSUBSCRIBE a\r\nPING\r\n").await.unwrap();
-    let Greeting::Welcome { forward } = authenticate(&mut proxy, |password| password == b"sesame").await.unwrap() else {
+    let Greeting::Welcome { forward } = authenticate(&mut proxy, bytes::BytesMut::new(), |password| password == b"sesame").await.unwrap()
+    else {
         panic!("not let in");
     };
     let mut upstream = server.connect().await;

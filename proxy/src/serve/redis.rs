@@ -96,9 +96,7 @@ impl Service {
 /// The first byte, left where it is; `None` when the client has gone without one.
 async fn first_byte(socket: &Socket) -> Result<Option<u8>> {
     match socket.peek().await {
-        Ok(Some(TLS_HANDSHAKE)) => {
-            Err(mux::speaks_tls())
-        }
+        Ok(Some(TLS_HANDSHAKE)) => Err(mux::speaks_tls()),
         Ok(first) => Ok(first),
         // A prober may reset instead of closing.
         Err(_) => Ok(None),

@@ -14,7 +14,7 @@ async fn visit<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Result<Greeti
         client.write_all(piece).await.unwrap();
     }
     client.shutdown().await.unwrap();
-    let outcome = timeout(LIMIT, authenticate(&mut proxy, |password| password == b"sesame")).await.expect("hangs");
+    let outcome = timeout(LIMIT, authenticate(&mut proxy, BytesMut::new(), |password| password == b"sesame")).await.expect("hangs");
     drop(proxy);
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.unwrap();
@@ -59,7 +59,7 @@ async fn answers_do_not_wait_for_more_input() {
             }
         }
     };
-    let (outcome, ()) = tokio::join!(authenticate(&mut proxy, |password| password == b"sesame"), talk);
+    let (outcome, ()) = tokio::join!(authenticate(&mut proxy, BytesMut::new(), |password| password == b"sesame"), talk);
     assert_eq!(outcome.unwrap(), Greeting::Welcome { forward: Vec::new() });
 }
 
@@ -224,6 +224,6 @@ async fn the_futures_are_small_and_can_be_spawned() {
     }
     let (mut a, mut b) = duplex(1);
     let password = SecretString::from("p");
-    assert!(bytes(&authenticate(&mut a, |_| true)) <= 1024);
+    assert!(bytes(&authenticate(&mut a, BytesMut::new(), |_| true)) <= 1024);
     assert!(bytes(&login(&mut b, None, Some(&password), None)) <= 1024);
 }
