@@ -41,7 +41,7 @@ async fn two_hundred_clients_and_no_wrong_reply(mode: Mode) {
     let long = number("LAB_CROSSTALK");
     let seed = number("LAB_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let target = long.unwrap_or(150_000);
-    let bed = Bed::with(mode, |redis| redis.line("maxclients 5000"), &["--max-clients", "1000", "--log-level", "warn"]).await;
+    let mut bed = Bed::with(mode, |redis| redis.line("maxclients 5000"), &["--max-clients", "1000", "--log-level", "warn"]).await;
     let script = bed.redis.admin(&["SCRIPT", "LOAD", "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])"]).await;
     let script = script.unwrap().text();
     let ledger = Arc::new(Ledger::new(target));
@@ -66,7 +66,7 @@ async fn two_hundred_clients_and_no_wrong_reply(mode: Mode) {
         () = report(&ledger, mode), if long.is_some() => {}
     }
     if let Some(failure) = ledger.failure() {
-        panic!("LAB_SEED={seed}, {}\n{failure}\n--- the proxy's log ---\n{}", ledger.progress(), bed.log());
+        panic!("LAB_SEED={seed}, {}\n{failure}\n--- {} ---\n{}", ledger.progress(), bed.state(), bed.log());
     }
     eprintln!("{}: {}", mode.name(), ledger.progress());
     // The last requests of clients that died may still be on their way.

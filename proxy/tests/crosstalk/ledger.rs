@@ -13,7 +13,7 @@ pub(crate) const DATABASES: u8 = 4;
 /// Counters, and lists, in each of them.
 const SHARED: u8 = 3;
 /// How long after a cut its consequences may show.
-const GRACE: Duration = Duration::from_millis(1500);
+const GRACE: Duration = Duration::from_secs(4);
 
 /// A counter or a list that all clients use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,7 +105,7 @@ impl Ledger {
 
     /// True in the stretches in which the upstream is cut; the first stretch is calm.
     pub(crate) fn is_stormy(&self) -> bool {
-        let stretch = (self.target / 2).clamp(1, 250_000);
+        let stretch = (self.target / 2).clamp(1, 1_000_000);
         (self.requests() / stretch) % 2 == 1
     }
 

@@ -153,6 +153,17 @@ impl Bed {
         self.front.as_ref()
     }
 
+    /// Whether the proxy still runs, for the text of a failure.
+    pub(crate) fn state(&mut self) -> String {
+        self.front.as_mut().map_or_else(
+            || "no proxy".to_owned(),
+            |front| match front.proxy.try_wait() {
+                Ok(None) => "the proxy runs; its log".to_owned(),
+                left => format!("the proxy has left: {left:?}; its log"),
+            },
+        )
+    }
+
     /// The proxy's log, for the text of a failure.
     pub(crate) fn log(&self) -> String {
         self.front.as_ref().map(|front| front.proxy.stderr()).unwrap_or_default()
