@@ -244,7 +244,7 @@ async fn commands_that_leave_something_are_seen_to() {
         ("MULTI", Class::Transaction(Transaction::Multi)),
         ("CLIENT TRACKING ON", Class::Pinning(Pinning::Connection)),
         ("CLIENT NO-EVICT ON", Class::Pinning(Pinning::Forever)),
-        ("CLIENT REPLY SKIP", Class::Pinning(Pinning::Forever)),
+        ("CLIENT REPLY SKIP", Class::Pinning(Pinning::Silent)),
         ("SUBSCRIBE a b", Class::Pinning(Pinning::Subscribe)),
         ("UNSUBSCRIBE a b", Class::Pinning(Pinning::Subscribe)),
         ("MONITOR", Class::Pinning(Pinning::Monitor)),

@@ -308,7 +308,7 @@ impl Client {
     }
 
     fn push(&self, lane: &Lane, frames: &[u8], requests: usize, class: RequestClass) {
-        lane.push(&self.outlet, frames, requests, class, Instant::now());
+        lane.push(&self.outlet, frames, requests, class);
         self.mux.metrics.requests.of(class).inc_by(requests as u64);
     }
 

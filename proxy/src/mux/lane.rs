@@ -25,6 +25,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::task::coop::unconstrained;
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::backend::{Hello, RedisServer};
@@ -80,6 +81,8 @@ struct Shared {
     in_flight: usize,
     /// Requests in `out`.
     unwritten: usize,
+    /// When the first request in `out` arrived.
+    batch: Instant,
     /// When the last reply byte came, or the queue was last empty.
     progress: Instant,
     /// A client that does not take its replies holds it up.
@@ -132,6 +135,7 @@ impl Lane {
             queue: VecDeque::new(),
             in_flight: 0,
             unwritten: 0,
+            batch: Instant::now(),
             progress: Instant::now(),
             held_up: false,
             stuck: false,
@@ -171,8 +175,13 @@ impl Lane {
     }
 
     /// Sends `frames`, which are `requests` whole requests, for `to`. The lane must be open.
-    pub fn push(&self, to: &Rc<Outlet>, frames: &[u8], requests: usize, class: RequestClass, arrived: Instant) {
+    pub fn push(&self, to: &Rc<Outlet>, frames: &[u8], requests: usize, class: RequestClass) {
         let mut shared = self.shared.borrow_mut();
+        if shared.unwritten == 0 {
+            // One look at the clock for all that go out together.
+            shared.batch = Instant::now();
+        }
+        let arrived = shared.batch;
         let begin = shared.written + shared.out.len() as u64;
         shared.out.extend_from_slice(frames);
         let end = begin + frames.len() as u64;
@@ -269,23 +278,39 @@ impl Shared {
 impl Entry {
     /// For going over another lane.
     #[must_use]
-    pub fn class(&self) -> (RequestClass, Instant) {
-        (self.class, self.arrived)
+    pub fn class(&self) -> RequestClass {
+        self.class
     }
 }
 
 /// Moves bytes until the lane has retired or is lost. Not cancel-safe: to be run in a task of its own.
 pub async fn drive(lane: Rc<Lane>, mut lease: Lease<RedisServer>) -> End {
-    let mut driver = Driver { lane: Rc::clone(&lane), replies: ReplyScanner::new(), hold_up: None, first: [0; FIRST], known: 0 };
+    let mut driver = Driver {
+        lane: Rc::clone(&lane),
+        defer: std::env::var_os("LAB_DEFER").is_some(),
+        gathered: false,
+        replies: ReplyScanner::new(),
+        hold_up: None,
+        first: [0; FIRST],
+        known: 0,
+    };
     // Past the runtime's cooperative budget: a turn has a bound of its own, and writes to many clients' sockets.
-    let ended = unconstrained(poll_fn(|cx| {
-        if lane.review.take() && lease.unfit().is_some() {
-            lane.retire();
+    let moving = async {
+        loop {
+            let turn = poll_fn(|cx| {
+                if lane.review.take() && lease.unfit().is_some() {
+                    lane.retire();
+                }
+                driver.poll(cx, lease.connection_mut().stream_mut())
+            });
+            match turn.await {
+                Ok(Turn::Gather) => yield_now().await,
+                Ok(Turn::Over) => break Ok(()),
+                Err(error) => break Err(error),
+            }
         }
-        driver.poll(cx, lease.connection_mut().stream_mut())
-    }))
-    .await;
-    match ended {
+    };
+    match unconstrained(moving).await {
         Ok(()) => {
             lane.state.set(State::Closed);
             End::Retired
@@ -297,8 +322,18 @@ pub async fn drive(lane: Rc<Lane>, mut lease: Lease<RedisServer>) -> End {
 /// Enough of a reply to know `-READONLY` and `-NOAUTH`.
 const FIRST: usize = 8;
 
+/// What a poll of the driver asks for.
+enum Turn {
+    /// To be polled again when all who are ready now have had their turn.
+    Gather,
+    /// The lane has retired.
+    Over,
+}
+
 struct Driver {
     lane: Rc<Lane>,
+    defer: bool,
+    gathered: bool,
     replies: ReplyScanner,
     hold_up: Option<HoldUp>,
     /// How the reply in hand begins.
@@ -315,7 +350,7 @@ struct HoldUp {
 }
 
 impl Driver {
-    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<Result<(), Error>> {
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<Result<Turn, Error>> {
         {
             let mut shared = self.lane.shared.borrow_mut();
             shared.awake = false;
@@ -338,8 +373,13 @@ impl Driver {
             let mut shared = self.lane.shared.borrow_mut();
             shared.stuck = shared.in_flight > 0 && shared.progress.elapsed() > STUCK_AFTER;
         }
+        if self.defer && !self.gathered && self.lane.shared.borrow().unwritten > 0 {
+            self.gathered = true;
+            return Poll::Ready(Ok(Turn::Gather));
+        }
+        self.gathered = false;
         if self.poll_write(cx, stream)?.is_ready() && self.lane.state.get() == State::Retiring && self.lane.in_flight() == 0 {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(Turn::Over));
         }
         Poll::Pending
     }

@@ -132,10 +132,9 @@ impl Lanes {
         let logged_in = self.logs_in || matches!(group.key.identity, Identity::Client(_));
         let lane = Rc::new(Lane::new(Rc::clone(lease.connection().hello()), logged_in, self.metrics.clone()));
         for Unsent { entry, bytes } in group.unsent.take() {
-            let (class, arrived) = entry.class();
             // Owed once more by `push`.
             entry.to.settle(entry.requests);
-            lane.push(&entry.to, &bytes, entry.requests, class, arrived);
+            lane.push(&entry.to, &bytes, entry.requests, entry.class());
         }
         group.lanes.borrow_mut().push(Rc::clone(&lane));
         group.tell(&Ok(()));

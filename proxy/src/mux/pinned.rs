@@ -22,6 +22,7 @@ use crate::error::{Error, Kind, Side};
 use crate::metrics::{ListenerMetrics, PinReason, RequestClass};
 use crate::pool::Lease;
 use crate::redis::class::{Class, Local, Pinning, Transaction};
+use crate::redis::command::encode;
 use crate::redis::frame::{ReplyKind, ReplyScanner, RequestKind};
 use crate::redis::table::classify;
 use crate::stream::{Stream, with_buffer};
@@ -29,6 +30,8 @@ use crate::tls;
 
 /// With so much waiting for the client, its connection is not read: the server stops sending.
 const MAX_UNSENT: usize = 64 * 1024;
+/// So much is gathered for one write.
+const CHUNK_BYTES: usize = 64 * 1024;
 /// Moved one way in one turn at most.
 const TURN_BYTES: usize = 256 * 1024;
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
@@ -53,6 +56,9 @@ struct Own {
     /// The server takes nothing more; what it said last is still read.
     deaf: bool,
     session: bool,
+    /// The client's name, and whether the connection bears it.
+    name: Vec<u8>,
+    named: bool,
     sent_any: bool,
     reset_sent: bool,
     /// When the oldest request without a reply was sent.
@@ -84,6 +90,7 @@ impl Client {
         self.mux.metrics.pins.of(reason).inc();
         self.mux.metrics.pinned.inc();
         let mut pin = Own::new(lease, reason == PinReason::Session, self.mux.metrics.clone());
+        pin.name.clone_from(&self.name);
         let ended = self.drive(&mut pin).await;
         self.mux.metrics.pinned.dec();
         let as_opened = self.key == *pin.lease.key();
@@ -179,12 +186,17 @@ impl Client {
     fn poll_up(&mut self, cx: &mut Context<'_>, pin: &mut Own) -> Poll<Result<Free, End>> {
         let turn_ends = self.bytes_up + TURN_BYTES as u64;
         loop {
-            ready!(pin.poll_write(cx));
-            let moved = self.send_on(pin)?;
-            if let Some(free) = moved.free {
-                return Poll::Ready(Ok(free));
+            // All that is here goes out in one write.
+            let mut any = false;
+            while pin.up.len() < CHUNK_BYTES {
+                match self.send_on(pin)? {
+                    Moved::Any => any = true,
+                    Moved::Nothing => break,
+                    Moved::Free(free) => return Poll::Ready(Ok(free)),
+                }
             }
-            if moved.any {
+            ready!(pin.poll_write(cx));
+            if any {
                 continue;
             }
             if self.at_end || self.input.len() > MAX_REQUEST && !pin.streaming || pin.track.owed() >= MAX_EXPECTED {
@@ -204,25 +216,25 @@ impl Client {
             return self.stream_on(pin);
         }
         if pin.is_done() {
-            return Ok(Moved::free(Free::Done));
+            return Ok(Moved::Free(Free::Done));
         }
         if pin.reset_sent || pin.last_words.is_some() {
             // What is behind it is for whatever the client uses then.
-            return Ok(Moved::NOTHING);
+            return Ok(Moved::Nothing);
         }
         if self.front.is_none() && self.broken.is_none() && !self.find_front(pin) {
-            return Ok(if pin.up.is_empty() { Moved::NOTHING } else { Moved::ANY });
+            return Ok(if pin.streaming { Moved::Any } else { Moved::Nothing });
         }
         let Some((_, class)) = self.front.filter(|_| self.broken.is_none()) else {
             // The words come when nothing is owed before them.
-            return Ok(if pin.settled() { Moved::free(Free::Front) } else { Moved::NOTHING });
+            return Ok(if pin.settled() { Moved::Free(Free::Front) } else { Moved::Nothing });
         };
         if !pin.passes(class, self.mux.shares) {
-            return Ok(if pin.settled() { Moved::free(Free::Front) } else { Moved::NOTHING });
+            return Ok(if pin.settled() { Moved::Free(Free::Front) } else { Moved::Nothing });
         }
         let frame = self.take_front();
         pin.send(class, &frame);
-        Ok(Moved::ANY)
+        Ok(Moved::Any)
     }
 
     /// Looks for the next request: whole, broken, or begun and of a kind that goes on as it comes, which it does. False: there is none to see to.
@@ -258,26 +270,26 @@ impl Client {
     /// More of a request that goes on as it comes.
     fn stream_on(&mut self, pin: &mut Own) -> Result<Moved, End> {
         if pin.aborted {
-            return Ok(if pin.settled() { Moved::free(Free::Front) } else { Moved::NOTHING });
+            return Ok(if pin.settled() { Moved::Free(Free::Front) } else { Moved::Nothing });
         }
         if self.input.is_empty() {
-            return Ok(Moved::NOTHING);
+            return Ok(Moved::Nothing);
         }
         match self.scanner.next(&self.input) {
             Ok(Some(request)) => {
-                pin.up = self.input.split_to(request.end);
+                pin.take_up(self.input.split_to(request.end));
                 pin.streaming = false;
             }
-            Ok(None) => pin.up = self.input.split(),
+            Ok(None) => pin.take_up(self.input.split()),
             Err(error) => {
                 // The server has a part of it, and is owed the rest for ever.
                 self.broken = Some(error);
                 pin.aborted = true;
-                return Ok(Moved::NOTHING);
+                return Ok(Moved::Nothing);
             }
         }
         self.scanned = 0;
-        Ok(Moved::ANY)
+        Ok(Moved::Any)
     }
 
     /// Sees to the request at the front, nothing being owed before it, while the client keeps its connection.
@@ -289,12 +301,17 @@ impl Client {
             return Ok(());
         }
         if self.answer_here().await? {
+            if pin.name != self.name {
+                pin.name.clone_from(&self.name);
+                pin.named = false;
+            }
             return Ok(());
         }
         let Some((_, class)) = self.front else { return Ok(()) };
         let (meaning, frame) = match class {
             Class::Local(Local::Reset) => {
-                pin.reset_sent = true;
+                // An older server's refusal could not be told from other replies here; where they are counted, it is.
+                pin.reset_sent = pin.track.is_counted() || pin.lease.connection().hello().is_at_least(6, 2);
                 (Some(Expect::Reset), self.take_front())
             }
             Class::Local(Local::Select) => {
@@ -313,18 +330,10 @@ impl Client {
 }
 
 /// What [`Client::send_on`] did.
-struct Moved {
-    any: bool,
-    free: Option<Free>,
-}
-
-impl Moved {
-    const NOTHING: Self = Self { any: false, free: None };
-    const ANY: Self = Self { any: true, free: None };
-
-    fn free(free: Free) -> Self {
-        Self { any: false, free: Some(free) }
-    }
+enum Moved {
+    Nothing,
+    Any,
+    Free(Free),
 }
 
 impl Own {
@@ -341,6 +350,8 @@ impl Own {
             last_words: None,
             deaf: false,
             session,
+            name: Vec::new(),
+            named: false,
             sent_any: false,
             reset_sent: false,
             since: Instant::now(),
@@ -362,7 +373,7 @@ impl Own {
 
     /// Nothing that is owed stands before an answer of the proxy's own.
     fn settled(&self) -> bool {
-        self.up.is_empty() && (self.track.owed() == usize::from(self.aborted) || !self.track.is_counted())
+        self.up.is_empty() && self.track.owed() == usize::from(self.aborted && self.track.is_counted())
     }
 
     /// What it was for is over, and nothing of it is left.
@@ -382,17 +393,26 @@ impl Own {
     /// The first part of a request that goes on as it comes.
     fn begin(&mut self, class: Class, part: BytesMut) {
         self.announce(class, None);
+        self.take_up(part);
+        self.streaming = true;
+    }
+
+    fn take_up(&mut self, part: BytesMut) {
         if self.up.is_empty() {
             self.up = part;
         } else {
             self.up.extend_from_slice(&part);
         }
-        self.streaming = true;
     }
 
     fn announce(&mut self, class: Class, meaning: Option<Expect>) {
         if self.track.owed() == 0 {
             self.since = Instant::now();
+        }
+        if !self.named && !self.name.is_empty() && !self.track.in_multi() && self.track.is_counted() && is_seen(class) {
+            self.named = true;
+            self.track.name();
+            self.up.extend_from_slice(&encode(&[b"CLIENT", b"SETNAME", &self.name]));
         }
         if class == Class::Wait && !self.session && !self.track.in_multi() && self.track.is_counted() {
             // WAIT is about what its connection has seen last: any command takes it past all writes that the client has had replies to,
@@ -466,7 +486,7 @@ impl Own {
             }
             let Some(reply) = reply else { break };
             let head = self.head.get(..self.head_length).unwrap_or_default();
-            if !self.track.is_counted() {
+            if !self.track.is_counted() && self.track.owed() == 0 {
                 if head.starts_with(b"-ERR Protocol")
                     && let Some(words) = &self.last_words
                 {
@@ -475,7 +495,6 @@ impl Own {
                     return Err(End::Protocol(Error::client(Kind::Protocol, "no request of Redis'; it was told so")));
                 }
                 reset |= self.reset_sent && head.starts_with(b"+RESET");
-                self.reset_sent &= !head.starts_with(b"-");
                 continue;
             }
             if reply.kind != ReplyKind::Reply {
@@ -502,6 +521,11 @@ impl Own {
         outlet.deliver(bytes.get(begin..).unwrap_or_default());
         Ok(reset)
     }
+}
+
+/// Whether the connection's name shows from now on: to others for as long as the client keeps it, or to itself where the server answers GETNAME.
+fn is_seen(class: Class) -> bool {
+    matches!(class, Class::Pinning(_) | Class::Unknown | Class::Transaction(Transaction::Multi | Transaction::Watch))
 }
 
 /// Why a request of this class needs a connection of its own where others are shared.

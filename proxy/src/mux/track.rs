@@ -17,11 +17,11 @@ pub enum Expect {
     Plain,
     /// Nothing, and the client has not asked for it.
     Swallow,
-    /// Whether the transaction is over, and the watch with it.
+    /// Whether the transaction is over indeed, and the watch with it.
     Exec,
     /// The same.
     Discard,
-    /// Whether the watch is over.
+    /// Whether the watch is over indeed.
     Unwatch,
     /// That it no longer blocks.
     Blocking,
@@ -64,13 +64,15 @@ pub struct Track {
     owed: usize,
     watching: bool,
     in_multi: bool,
-    /// SELECT or HELLO among the commands of a transaction: what they did is not known.
+    /// SELECT or HELLO among the commands of a transaction, or an EXEC that was refused: what the state is is not known.
     unsure: bool,
     /// State that only RESET takes away.
     stays: bool,
+    /// It bears the client's name.
+    named: bool,
     /// State that nothing takes away, or nobody knows.
     forever: bool,
-    /// Replies can no longer be told from messages that nobody asked for.
+    /// Behind the replies that are owed, replies can no longer be told from messages that nobody asked for.
     uncounted: bool,
     /// Blocking commands without a reply.
     blocking: usize,
@@ -88,17 +90,22 @@ impl Track {
                 self.watching |= !self.in_multi;
                 Expect::Plain
             }
-            Class::Transaction(Transaction::Exec) => Expect::Exec,
-            Class::Transaction(Transaction::Discard) => Expect::Discard,
-            Class::Transaction(Transaction::Unwatch) if !self.in_multi => Expect::Unwatch,
+            // The next request may follow before the reply: what it finds is decided here, and the reply only has to agree.
+            Class::Transaction(end @ (Transaction::Exec | Transaction::Discard)) if self.in_multi => {
+                (self.in_multi, self.watching) = (false, false);
+                if end == Transaction::Exec { Expect::Exec } else { Expect::Discard }
+            }
+            Class::Transaction(Transaction::Unwatch) if !self.in_multi => {
+                self.watching = false;
+                Expect::Unwatch
+            }
             Class::Blocking => {
                 self.blocking += 1;
                 Expect::Blocking
             }
             Class::Pinning(Pinning::Subscribe | Pinning::Monitor | Pinning::Silent) => {
-                self.uncounted = true;
-                self.forever = true;
-                Expect::Plain
+                (self.uncounted, self.forever) = (true, true);
+                return;
             }
             Class::Pinning(Pinning::Connection) | Class::Local(Local::SetName) => {
                 self.stays = true;
@@ -121,12 +128,21 @@ impl Track {
         self.expect(expect);
     }
 
+    /// The connection is given the client's name, by a request of the proxy's own.
+    pub fn name(&mut self) {
+        self.named = true;
+        self.own_request();
+    }
+
     /// A request of the proxy's own, whose reply the client does not see.
     pub fn own_request(&mut self) {
         self.expect(Expect::Swallow);
     }
 
     fn expect(&mut self, expect: Expect) {
+        if self.uncounted {
+            return;
+        }
         self.owed += 1;
         match self.expected.back_mut() {
             Some((last, count)) if *last == expect => *count += 1,
@@ -152,11 +168,10 @@ impl Track {
         let ok = head.starts_with(b"+OK");
         match expect {
             Expect::Plain | Expect::Swallow => {}
-            // Anything else (`-ERR EXEC without MULTI`) tells that the state is not what we think it is, and then it stays.
-            Expect::Exec if !head.starts_with(b"-") || head.starts_with(b"-EXECABORT") => (self.in_multi, self.watching) = (false, false),
-            Expect::Discard if ok => (self.in_multi, self.watching) = (false, false),
-            Expect::Unwatch if ok => self.watching = false,
-            Expect::Exec | Expect::Discard | Expect::Unwatch => {}
+            Expect::Exec if !head.starts_with(b"-") || head.starts_with(b"-EXECABORT") => {}
+            Expect::Discard | Expect::Unwatch if ok => {}
+            // `-ERR EXEC without MULTI` and its kind: the state is not what we think it is.
+            Expect::Exec | Expect::Discard | Expect::Unwatch => self.unsure = true,
             Expect::Blocking => self.blocking -= 1,
             Expect::Select(database) if ok => return Change::Database(database),
             Expect::Hello(resp3) if !head.starts_with(b"-") => return Change::Resp3(resp3),
@@ -184,7 +199,7 @@ impl Track {
         self.forever = true;
     }
 
-    /// False once replies cannot be told from messages.
+    /// False once the replies to requests, behind those that are owed, cannot be told from messages.
     #[must_use]
     pub fn is_counted(&self) -> bool {
         !self.uncounted
@@ -207,7 +222,7 @@ impl Track {
     pub fn after(&self, as_opened: bool) -> After {
         if self.owed > 0 || self.forever {
             After::Close
-        } else if self.is_free() && as_opened {
+        } else if self.is_free() && as_opened && !self.named {
             After::Reuse
         } else {
             After::Clean
