@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::window::Recent;
+use crate::config::PoolMode;
 use crate::error::{Kind, Label, Side};
 use crate::metrics::{By, DialPhase, LeaseOutcome, ListenerMetrics, ReloadResult, UpstreamState};
 
@@ -74,7 +76,7 @@ pub struct ListenerFacts {
     pub upstream: String,
     /// The addresses that its name last resolved to; empty before the first resolution.
     pub addresses: Vec<String>,
-    /// How upstream connections are shared: `relay`, …
+    /// How upstream connections are shared: `relay`, `session` or `multiplex`.
     pub pool_mode: String,
     /// Clients speak TLS to this listener.
     pub client_tls: bool,
@@ -116,9 +118,11 @@ pub struct ListenerSnapshot {
     pub bytes: Bytes,
     /// Its connections to the server, now.
     pub upstream_connections: UpstreamConnections,
-    /// How clients got their upstream connection, by outcome.
+    /// What only the modes `session` and `multiplex` have; absent in `relay`.
+    pub pooled: Option<Pooled>,
+    /// How clients, and in `multiplex` lanes, got their upstream connection, by outcome.
     pub leases: BTreeMap<&'static str, u64>,
-    /// The share of clients that got a connection which was ready, 0 to 1; absent before the first.
+    /// The share of them that got a connection which was ready, 0 to 1; absent before the first.
     pub warm_share: Option<f64>,
     /// Mean seconds per phase of opening an upstream connection; only phases that have happened.
     pub mean_dial_seconds: BTreeMap<&'static str, f64>,
@@ -171,8 +175,27 @@ pub struct UpstreamConnections {
     pub idle: u64,
     /// In a client's hands.
     pub leased: u64,
+    /// Shared by clients: open lanes.
+    pub lane: u64,
     /// Being opened.
     pub connecting: u64,
+}
+
+/// Requests, and the clients that have an upstream connection of their own.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pooled {
+    /// Requests carried upstream, by class.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Requests on lanes that have no reply yet.
+    pub requests_in_flight: u64,
+    /// Requests answered with an error of the proxy's own, by reason.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// Clients with an upstream connection of their own now.
+    pub pinned_clients: u64,
+    /// Times a client got one, by reason.
+    pub pins: BTreeMap<&'static str, u64>,
+    /// The last minute; absent in the first seconds.
+    pub recent: Option<Recent>,
 }
 
 /// What became of changed files.
@@ -203,12 +226,14 @@ impl Certificate {
 impl ListenerSnapshot {
     /// Reads the listener's metrics. `now` is Unix seconds.
     #[must_use]
-    pub fn from_metrics(metrics: &ListenerMetrics, facts: ListenerFacts, now: i64) -> Self {
+    pub fn from_metrics(metrics: &ListenerMetrics, facts: ListenerFacts, recent: Option<Recent>, now: i64) -> Self {
         let rejected_by = counts(&metrics.clients_rejected);
         let leases = counts(&metrics.leases);
         let asked: u64 = leases.values().sum();
+        let pooled = (facts.pool_mode != PoolMode::Relay.name()).then(|| Pooled::from_metrics(metrics, recent));
         Self {
             facts,
+            pooled,
             clients: Clients {
                 open: gauge(&metrics.clients_open),
                 accepted: metrics.clients_accepted.get(),
@@ -220,6 +245,7 @@ impl ListenerSnapshot {
             upstream_connections: UpstreamConnections {
                 idle: gauge(metrics.upstream.of(UpstreamState::Idle)),
                 leased: gauge(metrics.upstream.of(UpstreamState::Leased)),
+                lane: gauge(metrics.upstream.of(UpstreamState::Lane)),
                 connecting: gauge(metrics.upstream.of(UpstreamState::Connecting)),
             },
             warm_share: share(metrics.leases.of(LeaseOutcome::Warm).get(), asked),
@@ -233,6 +259,19 @@ impl ListenerSnapshot {
             reloads: Reloads { ok: metrics.reloads.of(ReloadResult::Ok).get(), failed: metrics.reloads.of(ReloadResult::Failed).get() },
             upstream_certificate: Certificate::from_expiry(metrics.cert_expiry.get(), now),
             listen_certificate: Certificate::from_expiry(metrics.listen_cert_expiry.get(), now),
+        }
+    }
+}
+
+impl Pooled {
+    fn from_metrics(metrics: &ListenerMetrics, recent: Option<Recent>) -> Self {
+        Self {
+            requests: counts(&metrics.requests),
+            requests_in_flight: gauge(&metrics.in_flight),
+            refusals: counts(&metrics.refusals),
+            pinned_clients: gauge(&metrics.pinned),
+            pins: counts(&metrics.pins),
+            recent,
         }
     }
 }
@@ -263,7 +302,8 @@ fn mean_dial_seconds(metrics: &ListenerMetrics) -> BTreeMap<&'static str, f64> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::metrics::{Metrics, RejectReason};
+    use crate::admin::window::Latency;
+    use crate::metrics::{Metrics, PinReason, RefusalReason, RejectReason, RequestClass};
 
     pub(in crate::admin) const NOW: i64 = 1_800_000_000;
 
@@ -305,8 +345,39 @@ pub(super) mod tests {
             workers: 2,
             log_level: "info".into(),
             sandbox: "fully".into(),
-            listeners: vec![ListenerSnapshot::from_metrics(&metrics, facts, NOW)],
+            listeners: vec![ListenerSnapshot::from_metrics(&metrics, facts, None, NOW), pooled()],
         }
+    }
+
+    /// A listener that shares, with something in every part.
+    fn pooled() -> ListenerSnapshot {
+        let metrics = Metrics::new().unwrap().listener("pooled");
+        metrics.upstream.of(UpstreamState::Lane).set(2);
+        metrics.upstream.of(UpstreamState::Leased).set(3);
+        metrics.requests.of(RequestClass::Shared).inc_by(40_000);
+        metrics.requests.of(RequestClass::Pinned).inc_by(70);
+        metrics.in_flight.set(17);
+        metrics.pinned.set(3);
+        metrics.pins.of(PinReason::Blocking).inc_by(60);
+        metrics.refusals.of(RefusalReason::Forbidden).inc_by(2);
+        let facts = ListenerFacts {
+            name: "redis-6380".into(),
+            protocol: "redis".into(),
+            listen: "127.0.0.1:6380".into(),
+            upstream: "valkey.example.com:25061".into(),
+            addresses: Vec::new(),
+            pool_mode: "multiplex".into(),
+            client_tls: false,
+            max_clients: 10_000,
+            last_error: None,
+        };
+        let recent = Recent {
+            seconds: 60.0,
+            requests_per_second: [("pinned", 0.5), ("shared", 12_345.6), ("transaction", 0.0)].into(),
+            latency: [("shared", Latency { p50: 0.000_25, p99: 0.0014 })].into(),
+            requests_per_write: Some(6.25),
+        };
+        ListenerSnapshot::from_metrics(&metrics, facts, Some(recent), NOW)
     }
 
     #[test]
@@ -323,13 +394,20 @@ pub(super) mod tests {
         assert_eq!(one.errors["tls_expired"], 1);
         assert_eq!(one.upstream_certificate.as_ref().map(|c| c.days_left), Some(41));
         assert!(one.listen_certificate.is_none());
+        assert!(one.pooled.is_none(), "a relay has no lanes");
+
+        let two = &snapshot.listeners[1];
+        assert_eq!((two.upstream_connections.lane, two.upstream_connections.leased), (2, 3));
+        let pooled = two.pooled.as_ref().unwrap();
+        assert_eq!((pooled.requests_in_flight, pooled.pinned_clients), (17, 3));
+        assert_eq!((pooled.requests["shared"], pooled.pins["blocking"], pooled.refusals["forbidden"]), (40_000, 60, 2));
     }
 
     #[test]
     fn an_unused_listener_claims_nothing() {
         let metrics = Metrics::new().unwrap().listener("x");
         let facts = sample().listeners[0].facts.clone();
-        let one = ListenerSnapshot::from_metrics(&metrics, facts, NOW);
+        let one = ListenerSnapshot::from_metrics(&metrics, facts, None, NOW);
         assert_eq!(one.warm_share, None);
         assert!(one.upstream_certificate.is_none());
         assert!(one.mean_dial_seconds.is_empty());
@@ -352,14 +430,18 @@ pub(super) mod tests {
         assert_eq!(
             keys(listener),
             "accept_errors addresses bytes client_tls clients dns_changes errors evictions handshakes last_error leases listen \
-             listen_certificate max_clients mean_dial_seconds name pool_mode protocol reloads upstream upstream_certificate \
+             listen_certificate max_clients mean_dial_seconds name pool_mode pooled protocol reloads upstream upstream_certificate \
              upstream_connections warm_share"
         );
         assert_eq!(keys(&listener["clients"]), "accepted closed_by open rejected rejected_by");
         assert_eq!(keys(&listener["bytes"]), "client_to_upstream upstream_to_client");
-        assert_eq!(keys(&listener["upstream_connections"]), "connecting idle leased");
+        assert_eq!(keys(&listener["upstream_connections"]), "connecting idle lane leased");
         assert_eq!(keys(&listener["last_error"]), "at kind message side");
         assert_eq!(keys(&listener["upstream_certificate"]), "days_left expires_at");
+        let pooled = &json["listeners"][1]["pooled"];
+        assert_eq!(keys(pooled), "pinned_clients pins recent refusals requests requests_in_flight");
+        assert_eq!(keys(&pooled["recent"]), "latency requests_per_second requests_per_write seconds");
+        assert_eq!(keys(&pooled["recent"]["latency"]["shared"]), "p50 p99");
         assert_eq!(json["state"], "ready");
         assert_eq!(listener["leases"]["timeout"], 0, "closed label sets are complete, at zero");
     }
