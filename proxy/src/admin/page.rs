@@ -93,8 +93,10 @@ fn tiles(out: &mut String, one: &ListenerSnapshot) -> fmt::Result {
         (None, Some(share)) => tile(out, "", &format_args!("{:.1} %", share * 100.0), "served warm")?,
         (None, None) => tile(out, "soft", &"–", "served warm")?,
     }
-    let relayed = one.bytes.client_to_upstream.saturating_add(one.bytes.upstream_to_client);
-    tile(out, "", &Size(relayed), "relayed")?;
+    if one.pooled.is_none() {
+        let relayed = one.bytes.client_to_upstream.saturating_add(one.bytes.upstream_to_client);
+        tile(out, "", &Size(relayed), "relayed")?;
+    }
     match &one.upstream_certificate {
         Some(certificate) => tile(out, urgency(certificate), &Left(certificate), "upstream certificate")?,
         None => tile(out, "soft", &"–", "upstream certificate")?,
@@ -184,10 +186,13 @@ fn table(out: &mut String, one: &ListenerSnapshot, now: i64) -> fmt::Result {
 
 /// The rows that only the modes `session` and `multiplex` have.
 fn sharing(out: &mut String, pooled: &Pooled, lanes: u64) -> fmt::Result {
-    row(out, "Lanes")?;
-    write!(out, "<span>{} open</span><span>{} requests in flight</span>", Count(lanes), Count(pooled.requests_in_flight))?;
-    if let Some(mean) = pooled.recent.as_ref().and_then(|recent| recent.requests_per_write) {
-        write!(out, "<span>{mean:.1} requests a write</span>")?;
+    let batch = pooled.recent.as_ref().and_then(|recent| recent.requests_per_write);
+    if lanes > 0 || batch.is_some() {
+        row(out, "Lanes")?;
+        write!(out, "<span>{} open</span><span>{} requests in flight</span>", Count(lanes), Count(pooled.requests_in_flight))?;
+        if let Some(mean) = batch {
+            write!(out, "<span>{mean:.1} requests a write</span>")?;
+        }
     }
     row(out, "Requests")?;
     nonzero(out, &pooled.requests)?;
@@ -204,6 +209,7 @@ fn sharing(out: &mut String, pooled: &Pooled, lanes: u64) -> fmt::Result {
     }
     row(out, "Pinned clients")?;
     write!(out, "<span>{} now</span>", Count(pooled.pinned_clients))?;
+    row(out, "Pinned so far by")?;
     nonzero(out, &pooled.pins)?;
     row(out, "Refused requests")?;
     nonzero(out, &pooled.refusals)
@@ -391,7 +397,8 @@ mod tests {
             "<b class=\"\">12\u{202f}346</b><span>requests / s",
             "<b class=\"\">1.40 ms</b>",
             "<i>shared</i> 12\u{202f}346 / s, p50 0.25 ms, p99 1.40 ms",
-            "3 now</span><span><i>blocking</i> 60",
+            "3 now</span>",
+            "<i>blocking</i> 60",
             "<i>forbidden</i> 2",
         ] {
             assert!(html.contains(expected), "{expected} is missing in {html}");

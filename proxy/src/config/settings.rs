@@ -138,9 +138,9 @@ settings! {
     PoolSize "pool-size" Listener, Kind::Count(0, 100_000), Preset::Is("0"),
         "Upstream connections at most, over all workers; 0 = no limit",
         "For session and multiplex, on each node that runs the proxy: clients beyond it wait for pool_wait_timeout. In session it is the number \
-         of clients served at one time. multiplex keeps one connection open per worker, database, RESP version and login in use, and these \
-         keep their places: allow for them and for the clients that need their own at one time. In relay the upstream connections follow the \
-         clients: limit those with max_clients.";
+         of clients served at one time. multiplex keeps one connection open per worker, database, RESP version and login in use, up to four \
+         while slow commands are under way, and these keep their places: allow for them and for the clients that need their own at one time. In \
+         relay the upstream connections follow the clients: limit those with max_clients.";
     PoolMinIdle "pool-min-idle" Listener, Kind::Count(0, 10_000), Preset::Per { redis: "8", postgresql: "2", tls: Some("4") },
         "Connections kept ready, over all workers; multiplex: 2 unless said",
         "Each takes a slot of the server's connection limit, on every node that runs the proxy; not of PostgreSQL's max_connections, as it is \
