@@ -108,11 +108,11 @@ async fn tokio_postgres() {
 
 /// A test of each client of Redis on the ways of one list.
 macro_rules! redis_clients {
-    ($module:ident, $ways:expr $(, #[$ignored:meta])?) => {
+    ($module:ident, $ways:expr) => {
         mod $module {
             use super::{RedisLab, Way, programs, redis, resubscribes};
 
-            redis_clients!(@ $ways $(, #[$ignored])?;
+            redis_clients!(@ $ways;
                 redis_cli: redis, programs::shell("redis-cli.sh");
                 redis_py: redis, programs::python("redis_py.py");
                 node_redis: redis, programs::node("redis.js");
@@ -129,7 +129,6 @@ macro_rules! redis_clients {
             );
 
             #[tokio::test]
-            $(#[$ignored])?
             async fn redis_rs() {
                 let lab = RedisLab::shared().await;
                 for way in $ways {
@@ -141,10 +140,7 @@ macro_rules! redis_clients {
     (@ $ways:expr; $($name:ident: $how:ident, $program:expr;)+) => {
         $(#[tokio::test] async fn $name() { $how(stringify!($name), $program, &$ways).await; })+
     };
-    (@ $ways:expr, #[$ignored:meta]; $($name:ident: $how:ident, $program:expr;)+) => {
-        $(#[tokio::test] #[$ignored] async fn $name() { $how(stringify!($name), $program, &$ways).await; })+
-    };
 }
 
 redis_clients!(direct_and_relay, Way::ALL);
-redis_clients!(pooled, Way::POOLED, #[ignore = "the modes are not there yet"]);
+redis_clients!(pooled, Way::POOLED);

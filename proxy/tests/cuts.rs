@@ -40,13 +40,11 @@ mod replies {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "the mode is not there yet"]
     async fn session() {
         super::replies_may_be_cut_anywhere(super::Mode::Session).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "the mode is not there yet"]
     async fn multiplex() {
         super::replies_may_be_cut_anywhere(super::Mode::Multiplex).await;
     }

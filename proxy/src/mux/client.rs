@@ -209,7 +209,7 @@ impl Client {
                 self.note(&found);
                 continue;
             }
-            if self.input.len() >= MAX_REQUEST {
+            if self.input.len() > MAX_REQUEST {
                 return if self.outlet.owes_nothing() { Poll::Ready(Ok(Next::Big)) } else { Poll::Pending };
             }
             if self.at_end {

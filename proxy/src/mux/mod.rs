@@ -75,12 +75,15 @@ pub struct Mux {
     pub ids: (Cell<u64>, u64),
 }
 
+/// Whether a password is the right one, in constant time.
+pub type Check = Rc<dyn Fn(&[u8]) -> bool>;
+
 /// How clients prove who they are.
 pub enum Auth {
     /// Not at all: the proxy's login is theirs.
     Open,
     /// By a local password: whether it is right, in constant time.
-    Local(Rc<dyn Fn(&[u8]) -> bool>),
+    Local(Check),
     /// The server judges.
     Server,
 }

@@ -32,6 +32,8 @@ const MAX_UNSENT: usize = 64 * 1024;
 /// Moved one way in one turn at most.
 const TURN_BYTES: usize = 256 * 1024;
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+/// Ends a connection with one last error.
+const BROKEN: &[u8] = b"*1\r\n+\r\n";
 
 /// The connection, and what is on its way.
 struct Own {
@@ -44,6 +46,10 @@ struct Own {
     up: BytesMut,
     /// In the middle of a request that goes on as it comes.
     streaming: bool,
+    /// That request turned out to be broken.
+    aborted: bool,
+    /// What the client hears in place of the server's answer to [`BROKEN`], the last.
+    last_words: Option<Vec<u8>>,
     /// The server takes nothing more; what it said last is still read.
     deaf: bool,
     session: bool,
@@ -181,7 +187,7 @@ impl Client {
             if moved.any {
                 continue;
             }
-            if self.at_end || self.input.len() >= MAX_REQUEST && !pin.streaming || pin.track.owed() >= MAX_EXPECTED {
+            if self.at_end || self.input.len() > MAX_REQUEST && !pin.streaming || pin.track.owed() >= MAX_EXPECTED {
                 return Poll::Pending;
             }
             if self.bytes_up >= turn_ends {
@@ -200,7 +206,7 @@ impl Client {
         if pin.is_done() {
             return Ok(Moved::free(Free::Done));
         }
-        if pin.reset_sent {
+        if pin.reset_sent || pin.last_words.is_some() {
             // What is behind it is for whatever the client uses then.
             return Ok(Moved::NOTHING);
         }
@@ -236,23 +242,24 @@ impl Client {
                     }
                     self.take_front();
                 }
-                Ok(None) => {
-                    self.scanned = self.input.len();
-                    if let Some(class) = classify(&self.input)
-                        && pin.passes(class, self.mux.shares)
-                    {
-                        pin.begin(class, self.input.split());
-                        self.scanned = 0;
-                    }
-                    return false;
-                }
+                Ok(None) => self.scanned = self.input.len(),
             }
+        }
+        // What looks broken (unknown, before its end) is kept until the scanner has the words for it.
+        if let Some(class) = classify(&self.input).filter(|class| *class != Class::Unknown || self.input.len() > MAX_REQUEST)
+            && pin.passes(class, self.mux.shares)
+        {
+            pin.begin(class, self.input.split());
+            self.scanned = 0;
         }
         false
     }
 
     /// More of a request that goes on as it comes.
     fn stream_on(&mut self, pin: &mut Own) -> Result<Moved, End> {
+        if pin.aborted {
+            return Ok(if pin.settled() { Moved::free(Free::Front) } else { Moved::NOTHING });
+        }
         if self.input.is_empty() {
             return Ok(Moved::NOTHING);
         }
@@ -262,10 +269,11 @@ impl Client {
                 pin.streaming = false;
             }
             Ok(None) => pin.up = self.input.split(),
-            // In the middle of a request that the server has in part: nothing but closing both helps.
             Err(error) => {
-                self.outlet.deliver(&error.reply());
-                return Err(End::Protocol(Error::client(Kind::Protocol, error.to_string())));
+                // The server has a part of it, and is owed the rest for ever.
+                self.broken = Some(error);
+                pin.aborted = true;
+                return Ok(Moved::NOTHING);
             }
         }
         self.scanned = 0;
@@ -274,6 +282,12 @@ impl Client {
 
     /// Sees to the request at the front, nothing being owed before it, while the client keeps its connection.
     async fn answer_pinned(&mut self, pin: &mut Own) -> Result<(), End> {
+        if let Some(error) = self.broken.filter(|_| !pin.track.is_counted()) {
+            // Replies before it cannot be counted: the server puts the words in their place.
+            pin.last_words = Some(error.reply());
+            pin.up.extend_from_slice(BROKEN);
+            return Ok(());
+        }
         if self.answer_here().await? {
             return Ok(());
         }
@@ -323,6 +337,8 @@ impl Own {
             head_length: 0,
             up: BytesMut::new(),
             streaming: false,
+            aborted: false,
+            last_words: None,
             deaf: false,
             session,
             sent_any: false,
@@ -346,7 +362,7 @@ impl Own {
 
     /// Nothing that is owed stands before an answer of the proxy's own.
     fn settled(&self) -> bool {
-        self.up.is_empty() && (self.track.owed() == 0 || !self.track.is_counted())
+        self.up.is_empty() && (self.track.owed() == usize::from(self.aborted) || !self.track.is_counted())
     }
 
     /// What it was for is over, and nothing of it is left.
@@ -451,6 +467,13 @@ impl Own {
             let Some(reply) = reply else { break };
             let head = self.head.get(..self.head_length).unwrap_or_default();
             if !self.track.is_counted() {
+                if head.starts_with(b"-ERR Protocol")
+                    && let Some(words) = &self.last_words
+                {
+                    outlet.deliver(bytes.get(begin..at - length).unwrap_or_default());
+                    outlet.deliver(words);
+                    return Err(End::Protocol(Error::client(Kind::Protocol, "no request of Redis'; it was told so")));
+                }
                 reset |= self.reset_sent && head.starts_with(b"+RESET");
                 self.reset_sent &= !head.starts_with(b"-");
                 continue;

@@ -64,25 +64,17 @@ macro_rules! in_every_mode {
     ($($name:ident),+ $(; pooled: $($pooled:ident),+)? $(,)?) => {
         $crate::modes::in_mode!(direct, Direct, [$($name),+]);
         $crate::modes::in_mode!(relay, Relay, [$($name),+]);
-        $crate::modes::in_mode!(session, Session, [$($name),+ $(, $($pooled),+)?], #[ignore = "the mode is not there yet"]);
-        $crate::modes::in_mode!(multiplex, Multiplex, [$($name),+ $(, $($pooled),+)?], #[ignore = "the mode is not there yet"]);
+        $crate::modes::in_mode!(session, Session, [$($name),+ $(, $($pooled),+)?]);
+        $crate::modes::in_mode!(multiplex, Multiplex, [$($name),+ $(, $($pooled),+)?]);
     };
 }
 
 macro_rules! in_mode {
-    ($module:ident, $mode:ident, [$($name:ident),+] $(, #[$ignored:meta])?) => {
+    ($module:ident, $mode:ident, [$($name:ident),+]) => {
         mod $module {
-            $crate::modes::in_mode!(@ $mode, [$($name),+] $(, #[$ignored])?);
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(super::Mode::$mode).await; })+
         }
-    };
-    (@ $mode:ident, [$($name:ident),+]) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() { super::$name(super::Mode::$mode).await; })+
-    };
-    (@ $mode:ident, [$($name:ident),+], #[$ignored:meta]) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        #[$ignored]
-        async fn $name() { super::$name(super::Mode::$mode).await; })+
     };
 }
 
