@@ -1,7 +1,9 @@
 //! What the admin server may see and do.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
+
+use tokio::time::Instant;
 
 use crate::admin::{Control, ListenerFacts, ListenerSnapshot, Snapshot, State, Window};
 use crate::app::Shared;

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::core::Metric as _;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::error::Label as _;
 use crate::metrics::{ListenerMetrics, RequestClass};
