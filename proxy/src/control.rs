@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use crate::admin::{Control, ListenerFacts, ListenerSnapshot, Snapshot, State};
+use tokio::time::Instant;
+
+use crate::admin::{Control, ListenerFacts, ListenerSnapshot, Snapshot, State, Window};
 use crate::app::Shared;
 use crate::drain::Drain;
 use crate::logging::LogControl;
@@ -63,6 +65,8 @@ pub struct ProcessControl {
     pub metrics: Arc<Metrics>,
     /// The listeners, in the order of the configuration.
     pub listeners: Vec<Arc<Shared>>,
+    /// Their last minute, in the same order.
+    pub windows: Vec<Window>,
     /// The end of the process.
     pub drain: Drain,
     /// Whether all parts live.
@@ -86,7 +90,11 @@ impl ProcessControl {
         }
     }
 
-    fn listener(&self, shared: &Shared, now: i64) -> ListenerSnapshot {
+    fn watched(&self) -> impl Iterator<Item = (&Shared, &Window)> {
+        self.listeners.iter().map(|shared| &**shared).zip(&self.windows)
+    }
+
+    fn listener(shared: &Shared, window: &Window, now: i64) -> ListenerSnapshot {
         let listener = &shared.listener;
         let upstream = &listener.upstream;
         let facts = ListenerFacts {
@@ -104,7 +112,8 @@ impl ProcessControl {
             max_clients: listener.max_clients,
             last_error: shared.errors.last(),
         };
-        ListenerSnapshot::from_metrics(&shared.metrics, facts, now)
+        let recent = window.recent(&shared.metrics, Instant::now());
+        ListenerSnapshot::from_metrics(&shared.metrics, facts, recent, now)
     }
 }
 
@@ -146,8 +155,12 @@ impl Control for ProcessControl {
             workers: self.workers,
             log_level: self.log.level(),
             sandbox: self.sandbox.clone(),
-            listeners: self.listeners.iter().map(|shared| self.listener(shared, now)).collect(),
+            listeners: self.watched().map(|(shared, window)| Self::listener(shared, window, now)).collect(),
         }
+    }
+
+    fn tick(&self) {
+        self.watched().for_each(|(shared, window)| window.note(&shared.metrics, Instant::now()));
     }
 
     fn drain(&self) {

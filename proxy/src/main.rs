@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{ExitCode, exit};
 use std::sync::Arc;
 
-use redis_tls_proxy::admin;
+use redis_tls_proxy::admin::{self, Window};
 use redis_tls_proxy::app::{App, Shared};
 use redis_tls_proxy::cli::{self, Command, Exit};
 use redis_tls_proxy::config::Loaded;
@@ -110,6 +110,7 @@ fn run(loaded: Loaded) -> Result<bool, Failure> {
     let control = ProcessControl {
         metrics: Arc::clone(&app.metrics),
         listeners: app.listeners().to_vec(),
+        windows: app.listeners().iter().map(|_| Window::default()).collect(),
         drain: app.drain.clone(),
         vitals: app.vitals.clone(),
         log,

@@ -72,11 +72,11 @@ pub struct ListenerMetrics {
     pub errors: By<Kind, IntCounter>,
     /// TLS errors by kind: the `tls_` kinds of [`ListenerMetrics::errors`], both sides.
     pub tls_errors: By<Kind, IntCounter>,
-    /// Time clients waited for an upstream connection.
+    /// Time that clients, and lanes, waited for an upstream connection.
     pub pool_wait: Histogram,
-    /// How clients got their upstream connection.
+    /// How clients, and lanes, got their upstream connection.
     pub leases: By<LeaseOutcome, IntCounter>,
-    /// Unused upstream connections thrown away.
+    /// Upstream connections thrown away by the pool, or as lanes.
     pub evictions: By<EvictReason, IntCounter>,
     /// Times the upstream's name pointed to other addresses than before.
     pub dns_changes: IntCounter,
@@ -174,14 +174,19 @@ impl Metrics {
             clients_closed: make.counters("clients_closed_total", "Clients served and gone, by who or what ended it", &["reason"])?,
             accept_errors: make.counters("accept_errors_total", "Failures of accept(2): out of descriptors or memory", &[])?,
             bytes: make.counters("bytes_total", "Payload bytes relayed", &["direction"])?,
-            upstream: make.gauges("upstream_connections", "Upstream connections now", &["state"])?,
+            upstream: make.gauges("upstream_connections", "Upstream connections now, by what they do", &["state"])?,
             dial_seconds: make.histograms("dial_seconds", "Time to open an upstream connection, by phase", SECONDS, &["phase"])?,
             handshakes: make.counters("tls_handshakes_total", "TLS handshakes with the upstream", &["version", "resumed"])?,
             errors: make.counters("errors_total", "Errors on either side", &["kind"])?,
             tls_errors: make.counters("tls_errors_total", "TLS errors on either side", &["kind"])?,
-            pool_wait: make.histograms("pool_wait_seconds", "Time a client waited for its upstream connection", SECONDS, &[])?,
-            leases: make.counters("leases_total", "How clients got their upstream connection", &["outcome"])?,
-            evictions: make.counters("evictions_total", "Unused upstream connections thrown away", &["reason"])?,
+            pool_wait: make.histograms(
+                "pool_wait_seconds",
+                "Time that clients, and lanes, waited for their upstream connection",
+                SECONDS,
+                &[],
+            )?,
+            leases: make.counters("leases_total", "How clients, and lanes, got their upstream connection", &["outcome"])?,
+            evictions: make.counters("evictions_total", "Upstream connections thrown away by the pool, or as lanes", &["reason"])?,
             dns_changes: make.counters("dns_changes_total", "Times the upstream's name changed its addresses", &[])?,
             reloads: make.counters("reloads_total", "Changed certificate, CA or password files", &["result"])?,
             cert_expiry: make.gauges(
@@ -200,13 +205,18 @@ impl Metrics {
             requests: make.counters("requests_total", "Requests carried upstream (pooled modes)", &["class"])?,
             request_seconds: make.histograms(
                 "request_seconds",
-                "From a request's arrival to its reply (pooled modes)",
+                "From a request's arrival to its last reply byte; requests that arrived together count once (pooled modes)",
                 SECONDS,
                 &["class"],
             )?,
-            in_flight: make.gauges("lane_requests_in_flight", "Requests on lanes that have no reply yet", &[])?,
-            batch: make.histograms("lane_batch_requests", "Requests that went upstream in one write of a lane", BATCHES, &[])?,
-            refusals: make.counters("refusals_total", "Requests answered with an error of the proxy's own", &["reason"])?,
+            in_flight: make.gauges("lane_requests_in_flight", "Requests on lanes that have no reply yet (multiplex)", &[])?,
+            batch: make.histograms(
+                "lane_batch_requests",
+                "Requests that went upstream in one write of a lane (multiplex)",
+                BATCHES,
+                &[],
+            )?,
+            refusals: make.counters("refusals_total", "Requests answered with an error of the proxy's own (pooled modes)", &["reason"])?,
         };
         let draining = make.register(IntGauge::new("redis_tls_proxy_draining", "1 from the first SIGTERM on")?)?;
         let started =
@@ -303,5 +313,54 @@ impl Make<'_> {
     fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> prometheus::Result<HistogramVec> {
         let opts = HistogramOpts::from(Self::opts(name, help)).buckets(buckets.to_vec());
         self.register(HistogramVec::new(opts, &Self::labels(labels))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text of a process with one listener that nobody has used.
+    fn unused() -> String {
+        let metrics = Metrics::new().unwrap();
+        let _listener = metrics.listener("x");
+        metrics.render().unwrap()
+    }
+
+    #[test]
+    fn every_series_exists_before_the_first_client() {
+        let text = unused();
+        fn check<L: Label>(text: &str, family: &str, label: &str) {
+            for value in L::ALL {
+                let series = [format!("{label}=\"{}\"", value.label()), "listener=\"x\"".to_owned()];
+                let zero = |line: &&str| line.starts_with(family) && series.iter().all(|part| line.contains(part)) && line.ends_with(" 0");
+                assert!(text.lines().any(|line| zero(&line)), "{family}{series:?}");
+            }
+        }
+        check::<UpstreamState>(&text, "redis_tls_proxy_upstream_connections{", "state");
+        check::<PinReason>(&text, "redis_tls_proxy_pins_total{", "reason");
+        check::<RequestClass>(&text, "redis_tls_proxy_requests_total{", "class");
+        check::<RequestClass>(&text, "redis_tls_proxy_request_seconds_count{", "class");
+        check::<RefusalReason>(&text, "redis_tls_proxy_refusals_total{", "reason");
+        check::<CloseReason>(&text, "redis_tls_proxy_clients_closed_total{", "reason");
+        check::<EvictReason>(&text, "redis_tls_proxy_evictions_total{", "reason");
+        check::<LeaseOutcome>(&text, "redis_tls_proxy_leases_total{", "outcome");
+        for single in ["pinned_clients{", "lane_requests_in_flight{", "lane_batch_requests_count{"] {
+            let series = format!("redis_tls_proxy_{single}listener=\"x\"}} 0");
+            assert!(text.lines().any(|line| line == series), "{series}");
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let text = unused();
+        let mut seen = 0;
+        for (name, kind) in text.lines().filter_map(|line| line.strip_prefix("# TYPE redis_tls_proxy_")?.split_once(' ')) {
+            seen += 1;
+            assert!(text.contains(&format!("# HELP redis_tls_proxy_{name} ")), "{name} has no help");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            assert!(kind != "histogram" || name.ends_with("_seconds") || name.ends_with("_requests"), "{name} has no unit");
+        }
+        assert!(seen >= 28, "{seen} families");
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use redis_tls_proxy::cli::{self, Command, Exit};
 use redis_tls_proxy::config::settings::Key;
-use redis_tls_proxy::config::{self, ClientAuth, ListenAddr, Loaded, Mistakes, Password, Purpose, Sources};
+use redis_tls_proxy::config::{self, ClientAuth, ListenAddr, Loaded, Mistakes, Password, PoolMode, Purpose, Sources};
 use secrecy::ExposeSecret;
 
 #[path = "config/command_line.rs"]
@@ -164,6 +164,42 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!((redis.upstream.connect_timeout, redis.idle_timeout), (Duration::from_secs(10), Duration::ZERO));
     assert!(redis.upstream.tls.post_quantum && !redis.upstream.tls.tls13_only && !redis.upstream.tls.ca_only);
     assert!(redis.upstream.credentials.is_none() && matches!(redis.client_auth, ClientAuth::None));
+}
+
+#[test]
+fn the_pooled_modes_are_for_redis() {
+    let given = Given { flags: &[(Key::Pool, "multiplex"), (Key::Workers, "2"), (Key::PoolWaitTimeout, "0")], ..Given::default() };
+    let loaded = load(&["rediss://h", "postgresql://h"], None, &given).unwrap();
+    let [redis, postgres] = loaded.config.listeners.as_slice() else { panic!("two listeners") };
+    // Given for all listeners, it holds where it can.
+    assert_eq!((redis.pool.mode, redis.pool.min_idle, redis.pool.wait_timeout), (PoolMode::Multiplex, 2, Duration::ZERO));
+    assert_eq!((postgres.pool.mode, postgres.pool.min_idle), (PoolMode::Relay, 2));
+    let explained = loaded.explanation();
+    for row in ["pool: multiplex   [flag --pool]", "pool: relay   [flag --pool]", "pool_min_idle: 2   [default]"] {
+        assert!(explained.contains(row), "{row}\n{explained}");
+    }
+    let words = "--pool: can be other than relay for rediss:// only in this version; use relay\n";
+    assert_eq!(refused(load(&["postgresql://h"], None, &given)), words);
+    let relay = Given { flags: &[(Key::Pool, "relay")], ..Given::default() };
+    assert!(load(&["postgresql://h"], None, &relay).is_ok());
+
+    let pool = |query: &str| load_urls(&[&format!("rediss://h?{query}")]).unwrap().config.listeners.remove(0).pool;
+    assert_eq!((pool("pool=session").mode, pool("pool=session").min_idle), (PoolMode::Session, 8));
+    assert_eq!(pool("pool=multiplex&pool_min_idle=5").min_idle, 5);
+    assert_eq!(pool("pool=session&pool_size=4").min_idle, 4);
+}
+
+#[test]
+fn lanes_need_their_places() {
+    let workers = Given { flags: &[(Key::Workers, "3")], ..Given::default() };
+    let of = |query: &str| load(&[&format!("rediss://h?{query}")], None, &workers);
+    let too_small = refused(of("pool=multiplex&pool_size=2"));
+    assert!(too_small.contains("pool_size: is 2, and each of the 3 workers keeps a connection"), "{too_small}");
+    let tight = of("pool=multiplex&pool_size=3").unwrap().warnings;
+    assert!(matches!(tight.as_slice(), [one] if one.contains("raise pool_size")), "{tight:?}");
+    for fine in ["pool=multiplex&pool_size=4", "pool=multiplex", "pool=session&pool_size=1", "pool_size=1"] {
+        assert!(of(fine).unwrap().warnings.is_empty(), "{fine}");
+    }
 }
 
 /// Adds one source after the other, weakest first, and looks who wins each time.

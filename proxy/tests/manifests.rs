@@ -53,6 +53,7 @@ fn its_configuration_is_valid() {
     })
     .unwrap();
     assert_eq!(loaded.config.listeners.len(), 2);
-    assert!(loaded.config.listeners.iter().all(|listener| listener.pool.mode == PoolMode::Relay));
+    let pools: Vec<_> = loaded.config.listeners.iter().map(|listener| (listener.pool.mode, listener.pool.size)).collect();
+    assert_eq!(pools, [(PoolMode::Multiplex, 64), (PoolMode::Relay, 0)]);
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }

@@ -10,6 +10,7 @@ mod routes;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,11 +24,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub use snapshot::{
-    Bytes, Certificate, Clients, LastError, ListenerFacts, ListenerSnapshot, Reloads, Snapshot, State, UpstreamConnections,
+    Bytes, Certificate, Clients, LastError, ListenerFacts, ListenerSnapshot, Pooled, Reloads, Snapshot, State, UpstreamConnections,
 };
+pub use window::{Latency, Recent, Window};
 
 /// What the admin server asks of the process, and what it may tell it.
 ///
@@ -58,6 +61,9 @@ pub trait Control: Send + Sync {
 
     /// What the status page shows.
     fn snapshot(&self) -> Snapshot;
+
+    /// Called every five seconds, whether or not somebody looks.
+    fn tick(&self) {}
 
     /// Starts the drain that SIGTERM starts; harmless when one is under way.
     fn drain(&self);
@@ -169,11 +175,17 @@ async fn serve(listener: tokio::net::TcpListener, routes: Arc<routes::Routes>, l
     let mut tasks = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     let mut pause = Duration::ZERO;
+    let mut ticks = tokio::time::interval(window::TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // All three are cancel-safe: a connection that was accepted is always returned by accept(), a task that ended by join_next().
+        // All four are cancel-safe: a connection that was accepted is always returned by accept(), a task that ended by join_next().
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             Some(_) = tasks.join_next() => continue,
+            _ = ticks.tick() => {
+                routes.tick();
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {

@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::snapshot::{Certificate, ListenerSnapshot, Snapshot, State};
+use super::snapshot::{Certificate, ListenerSnapshot, Pooled, Snapshot, State};
 
 /// The page's style sheet, exactly as it stands in the page: the security policy names its hash.
 pub(super) const STYLE: &str = include_str!("page.css");
@@ -84,21 +84,38 @@ fn listener(out: &mut String, one: &ListenerSnapshot, now: i64) -> fmt::Result {
 
 fn tiles(out: &mut String, one: &ListenerSnapshot) -> fmt::Result {
     let connections = &one.upstream_connections;
-    let open = connections.idle.saturating_add(connections.leased);
+    let open = connections.idle.saturating_add(connections.leased).saturating_add(connections.lane);
     out.write_str("<div class=\"tiles\">")?;
     tile(out, "", &Count(one.clients.open), "clients open")?;
     tile(out, "", &Count(open), "upstream connections")?;
-    match one.warm_share {
-        Some(share) => tile(out, "", &format_args!("{:.1} %", share * 100.0), "served warm")?,
-        None => tile(out, "soft", &"–", "served warm")?,
+    match (&one.pooled, one.warm_share) {
+        (Some(pooled), _) => pace(out, pooled)?,
+        (None, Some(share)) => tile(out, "", &format_args!("{:.1} %", share * 100.0), "served warm")?,
+        (None, None) => tile(out, "soft", &"–", "served warm")?,
     }
-    let relayed = one.bytes.client_to_upstream.saturating_add(one.bytes.upstream_to_client);
-    tile(out, "", &Size(relayed), "relayed")?;
+    if one.pooled.is_none() {
+        let relayed = one.bytes.client_to_upstream.saturating_add(one.bytes.upstream_to_client);
+        tile(out, "", &Size(relayed), "relayed")?;
+    }
     match &one.upstream_certificate {
         Some(certificate) => tile(out, urgency(certificate), &Left(certificate), "upstream certificate")?,
         None => tile(out, "soft", &"–", "upstream certificate")?,
     }
     out.write_str("</div>\n")
+}
+
+/// How much is asked, and how long an answer takes: of the class that most requests belong to.
+fn pace(out: &mut String, pooled: &Pooled) -> fmt::Result {
+    let rates = pooled.recent.as_ref().map(|recent| &recent.requests_per_second);
+    match rates {
+        Some(rates) => tile(out, "", &Rate(rates.values().sum()), "requests / s")?,
+        None => tile(out, "soft", &"–", "requests / s")?,
+    }
+    let most = rates.and_then(|rates| rates.iter().max_by(|a, b| a.1.total_cmp(b.1)));
+    match pooled.recent.as_ref().zip(most).and_then(|(recent, (class, _))| recent.latency.get(class)) {
+        Some(latency) => tile(out, "", &Millis(latency.p99), "p99 latency"),
+        None => tile(out, "soft", &"–", "p99 latency"),
+    }
 }
 
 fn tile(out: &mut String, class: &str, value: &dyn fmt::Display, label: &str) -> fmt::Result {
@@ -132,6 +149,9 @@ fn table(out: &mut String, one: &ListenerSnapshot, now: i64) -> fmt::Result {
         Count(connections.leased),
         Count(connections.connecting)
     )?;
+    if let Some(pooled) = &one.pooled {
+        sharing(out, pooled, connections.lane)?;
+    }
     row(out, "Leases")?;
     nonzero(out, &one.leases)?;
     row(out, "Opening one takes")?;
@@ -162,6 +182,37 @@ fn table(out: &mut String, one: &ListenerSnapshot, now: i64) -> fmt::Result {
         write!(out, "{}: {} <i>({} ago)</i>", Escaped(&error.side), Escaped(&error.message), Age(age))?;
     }
     out.write_str("</td></tr></table>")
+}
+
+/// The rows that only the modes `session` and `multiplex` have.
+fn sharing(out: &mut String, pooled: &Pooled, lanes: u64) -> fmt::Result {
+    let batch = pooled.recent.as_ref().and_then(|recent| recent.requests_per_write);
+    if lanes > 0 || batch.is_some() {
+        row(out, "Lanes")?;
+        write!(out, "<span>{} open</span><span>{} requests in flight</span>", Count(lanes), Count(pooled.requests_in_flight))?;
+        if let Some(mean) = batch {
+            write!(out, "<span>{mean:.1} requests a write</span>")?;
+        }
+    }
+    row(out, "Requests")?;
+    nonzero(out, &pooled.requests)?;
+    if let Some(recent) = &pooled.recent {
+        row(out, "Lately")?;
+        write!(out, "<span><i>over</i> {:.0} s</span>", recent.seconds)?;
+        for (class, rate) in recent.requests_per_second.iter().filter(|(_, rate)| **rate > 0.0) {
+            write!(out, "<span><i>{class}</i> {} / s", Rate(*rate))?;
+            if let Some(latency) = recent.latency.get(class) {
+                write!(out, ", p50 {}, p99 {}", Millis(latency.p50), Millis(latency.p99))?;
+            }
+            out.write_str("</span>")?;
+        }
+    }
+    row(out, "Pinned clients")?;
+    write!(out, "<span>{} now</span>", Count(pooled.pinned_clients))?;
+    row(out, "Pinned so far by")?;
+    nonzero(out, &pooled.pins)?;
+    row(out, "Refused requests")?;
+    nonzero(out, &pooled.refusals)
 }
 
 /// Ends the row before it, if there is one.
@@ -223,6 +274,26 @@ impl fmt::Display for Count {
             f.write_char(digit)?;
         }
         Ok(())
+    }
+}
+
+/// So many each second: whole ones, but of few the tenths.
+struct Rate(f64);
+
+impl fmt::Display for Rate {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and far below 2^64")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 10.0 { write!(f, "{:.1}", self.0) } else { Count(self.0.round() as u64).fmt(f) }
+    }
+}
+
+/// Seconds, shown as milliseconds with two digits that matter.
+struct Millis(f64);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0 * 1000.0;
+        if millis < 9.95 { write!(f, "{millis:.2} ms") } else { write!(f, "{millis:.0} ms") }
     }
 }
 
@@ -322,6 +393,13 @@ mod tests {
             "41 days left",
             "fd00::7",
             "(1 min 15 s ago)",
+            "2 open</span><span>17 requests in flight</span><span>6.2 requests a write",
+            "<b class=\"\">12\u{202f}346</b><span>requests / s",
+            "<b class=\"\">1.40 ms</b>",
+            "<i>shared</i> 12\u{202f}346 / s, p50 0.25 ms, p99 1.40 ms",
+            "3 now</span>",
+            "<i>blocking</i> 60",
+            "<i>forbidden</i> 2",
         ] {
             assert!(html.contains(expected), "{expected} is missing in {html}");
         }

@@ -70,6 +70,10 @@ impl Routes {
         Self { control, body_timeout, page_policy: page_policy() }
     }
 
+    pub(super) fn tick(&self) {
+        self.control.tick();
+    }
+
     /// Never fails and never waits for anything but the request's own body. hyper leaves the body out of answers to HEAD.
     pub(super) async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Answer {
         let Some(path) = Path::find(request.uri().path()) else {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::window::Recent;
+use crate::config::PoolMode;
 use crate::error::{Kind, Label, Side};
 use crate::metrics::{By, DialPhase, LeaseOutcome, ListenerMetrics, ReloadResult, UpstreamState};
 
@@ -74,7 +76,7 @@ pub struct ListenerFacts {
     pub upstream: String,
     /// The addresses that its name last resolved to; empty before the first resolution.
     pub addresses: Vec<String>,
-    /// How upstream connections are shared: `relay`, …
+    /// How upstream connections are shared: `relay`, `session` or `multiplex`.
     pub pool_mode: String,
     /// Clients speak TLS to this listener.
     pub client_tls: bool,
@@ -116,9 +118,11 @@ pub struct ListenerSnapshot {
     pub bytes: Bytes,
     /// Its connections to the server, now.
     pub upstream_connections: UpstreamConnections,
-    /// How clients got their upstream connection, by outcome.
+    /// What only the modes `session` and `multiplex` have; absent in `relay`.
+    pub pooled: Option<Pooled>,
+    /// How clients, and in `multiplex` lanes, got their upstream connection, by outcome.
     pub leases: BTreeMap<&'static str, u64>,
-    /// The share of clients that got a connection which was ready, 0 to 1; absent before the first.
+    /// The share of them that got a connection which was ready, 0 to 1; absent before the first.
     pub warm_share: Option<f64>,
     /// Mean seconds per phase of opening an upstream connection; only phases that have happened.
     pub mean_dial_seconds: BTreeMap<&'static str, f64>,
@@ -171,8 +175,27 @@ pub struct UpstreamConnections {
     pub idle: u64,
     /// In a client's hands.
     pub leased: u64,
+    /// Shared by clients: open lanes.
+    pub lane: u64,
     /// Being opened.
     pub connecting: u64,
+}
+
+/// Requests, and the clients that have an upstream connection of their own.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pooled {
+    /// Requests carried upstream, by class.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Requests on lanes that have no reply yet.
+    pub requests_in_flight: u64,
+    /// Requests answered with an error of the proxy's own, by reason.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// Clients with an upstream connection of their own now.
+    pub pinned_clients: u64,
+    /// Times a client got one, by reason.
+    pub pins: BTreeMap<&'static str, u64>,
+    /// The last minute; absent in the first seconds.
+    pub recent: Option<Recent>,
 }
 
 /// What became of changed files.
@@ -203,12 +226,14 @@ impl Certificate {
 impl ListenerSnapshot {
     /// Reads the listener's metrics. `now` is Unix seconds.
     #[must_use]
-    pub fn from_metrics(metrics: &ListenerMetrics, facts: ListenerFacts, now: i64) -> Self {
+    pub fn from_metrics(metrics: &ListenerMetrics, facts: ListenerFacts, recent: Option<Recent>, now: i64) -> Self {
         let rejected_by = counts(&metrics.clients_rejected);
         let leases = counts(&metrics.leases);
         let asked: u64 = leases.values().sum();
+        let pooled = (facts.pool_mode != PoolMode::Relay.name()).then(|| Pooled::from_metrics(metrics, recent));
         Self {
             facts,
+            pooled,
             clients: Clients {
                 open: gauge(&metrics.clients_open),
                 accepted: metrics.clients_accepted.get(),
@@ -220,6 +245,7 @@ impl ListenerSnapshot {
             upstream_connections: UpstreamConnections {
                 idle: gauge(metrics.upstream.of(UpstreamState::Idle)),
                 leased: gauge(metrics.upstream.of(UpstreamState::Leased)),
+                lane: gauge(metrics.upstream.of(UpstreamState::Lane)),
                 connecting: gauge(metrics.upstream.of(UpstreamState::Connecting)),
             },
             warm_share: share(metrics.leases.of(LeaseOutcome::Warm).get(), asked),
@@ -233,6 +259,19 @@ impl ListenerSnapshot {
             reloads: Reloads { ok: metrics.reloads.of(ReloadResult::Ok).get(), failed: metrics.reloads.of(ReloadResult::Failed).get() },
             upstream_certificate: Certificate::from_expiry(metrics.cert_expiry.get(), now),
             listen_certificate: Certificate::from_expiry(metrics.listen_cert_expiry.get(), now),
+        }
+    }
+}
+
+impl Pooled {
+    fn from_metrics(metrics: &ListenerMetrics, recent: Option<Recent>) -> Self {
+        Self {
+            requests: counts(&metrics.requests),
+            requests_in_flight: gauge(&metrics.in_flight),
+            refusals: counts(&metrics.refusals),
+            pinned_clients: gauge(&metrics.pinned),
+            pins: counts(&metrics.pins),
+            recent,
         }
     }
 }
@@ -261,106 +300,4 @@ fn mean_dial_seconds(metrics: &ListenerMetrics) -> BTreeMap<&'static str, f64> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::metrics::{Metrics, RejectReason};
-
-    pub(in crate::admin) const NOW: i64 = 1_800_000_000;
-
-    /// A snapshot with something in every part.
-    pub(in crate::admin) fn sample() -> Snapshot {
-        let metrics = Metrics::new().unwrap().listener("redis-6379");
-        metrics.clients_open.set(3);
-        metrics.clients_accepted.inc_by(1_234_567);
-        metrics.clients_rejected.of(RejectReason::Auth).inc_by(2);
-        metrics.clients_rejected.of(RejectReason::MaxClients).inc();
-        metrics.bytes_up.inc_by(2048);
-        metrics.bytes_down.inc_by(5_000_000_000);
-        metrics.upstream.of(UpstreamState::Idle).set(4);
-        metrics.upstream.of(UpstreamState::Leased).set(3);
-        metrics.leases.of(LeaseOutcome::Warm).inc_by(9);
-        metrics.leases.of(LeaseOutcome::Cold).inc();
-        metrics.dial_seconds.of(DialPhase::Tls).observe(0.004);
-        metrics.dial_seconds.of(DialPhase::Tls).observe(0.008);
-        metrics.error(Kind::TlsExpired);
-        metrics.cert_expiry.set(NOW + 41 * DAY + 5);
-        let facts = ListenerFacts {
-            name: "redis-6379".into(),
-            protocol: "redis".into(),
-            listen: "127.0.0.1:6379".into(),
-            upstream: "valkey.example.com:25061".into(),
-            addresses: vec!["10.1.2.3".into(), "fd00::7".into()],
-            pool_mode: "relay".into(),
-            client_tls: false,
-            max_clients: 10_000,
-            last_error: Some(LastError::new(Side::Upstream, Kind::TlsExpired, "certificate expired; renew it", NOW - 75)),
-        };
-        Snapshot {
-            version: "0.1.0".into(),
-            state: State::Ready,
-            not_ready: None,
-            now: NOW,
-            started_at: NOW - 93_784,
-            uptime_seconds: 93_784,
-            workers: 2,
-            log_level: "info".into(),
-            sandbox: "fully".into(),
-            listeners: vec![ListenerSnapshot::from_metrics(&metrics, facts, NOW)],
-        }
-    }
-
-    #[test]
-    fn reads_every_metric_it_shows() {
-        let snapshot = sample();
-        let one = &snapshot.listeners[0];
-        assert_eq!((one.clients.open, one.clients.accepted, one.clients.rejected), (3, 1_234_567, 3));
-        assert_eq!(one.clients.rejected_by["auth"], 2);
-        assert_eq!((one.bytes.client_to_upstream, one.bytes.upstream_to_client), (2048, 5_000_000_000));
-        assert_eq!((one.upstream_connections.idle, one.upstream_connections.leased, one.upstream_connections.connecting), (4, 3, 0));
-        assert_eq!(one.warm_share, Some(0.9));
-        assert!((one.mean_dial_seconds["tls"] - 0.006).abs() < 1e-9, "{:?}", one.mean_dial_seconds);
-        assert_eq!(one.mean_dial_seconds.len(), 1, "phases that never happened have no mean");
-        assert_eq!(one.errors["tls_expired"], 1);
-        assert_eq!(one.upstream_certificate.as_ref().map(|c| c.days_left), Some(41));
-        assert!(one.listen_certificate.is_none());
-    }
-
-    #[test]
-    fn an_unused_listener_claims_nothing() {
-        let metrics = Metrics::new().unwrap().listener("x");
-        let facts = sample().listeners[0].facts.clone();
-        let one = ListenerSnapshot::from_metrics(&metrics, facts, NOW);
-        assert_eq!(one.warm_share, None);
-        assert!(one.upstream_certificate.is_none());
-        assert!(one.mean_dial_seconds.is_empty());
-    }
-
-    #[test]
-    fn an_expired_certificate_has_negative_days() {
-        assert_eq!(Certificate::from_expiry(NOW - 1, NOW).unwrap().days_left, -1);
-        assert_eq!(Certificate::from_expiry(NOW + DAY - 1, NOW).unwrap().days_left, 0);
-        assert!(Certificate::from_expiry(0, NOW).is_none());
-    }
-
-    /// These keys are what scripts read: a rename breaks them, so it must break this first.
-    #[test]
-    fn json_has_the_documented_keys() {
-        let json = serde_json::to_value(sample()).unwrap();
-        let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-        assert_eq!(keys(&json), "listeners log_level not_ready now sandbox started_at state uptime_seconds version workers");
-        let listener = &json["listeners"][0];
-        assert_eq!(
-            keys(listener),
-            "accept_errors addresses bytes client_tls clients dns_changes errors evictions handshakes last_error leases listen \
-             listen_certificate max_clients mean_dial_seconds name pool_mode protocol reloads upstream upstream_certificate \
-             upstream_connections warm_share"
-        );
-        assert_eq!(keys(&listener["clients"]), "accepted closed_by open rejected rejected_by");
-        assert_eq!(keys(&listener["bytes"]), "client_to_upstream upstream_to_client");
-        assert_eq!(keys(&listener["upstream_connections"]), "connecting idle leased");
-        assert_eq!(keys(&listener["last_error"]), "at kind message side");
-        assert_eq!(keys(&listener["upstream_certificate"]), "days_left expires_at");
-        assert_eq!(json["state"], "ready");
-        assert_eq!(listener["leases"]["timeout"], 0, "closed label sets are complete, at zero");
-    }
-}
+pub(super) mod tests;

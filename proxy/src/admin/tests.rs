@@ -12,6 +12,7 @@ struct Fake {
     started: AtomicBool,
     draining: AtomicBool,
     log_level: Mutex<String>,
+    ticked: AtomicBool,
 }
 
 impl Control for Fake {
@@ -31,6 +32,10 @@ impl Control for Fake {
 
     fn snapshot(&self) -> Snapshot {
         snapshot::tests::sample()
+    }
+
+    fn tick(&self) {
+        self.ticked.store(true, SeqCst);
     }
 
     fn drain(&self) {
@@ -91,6 +96,16 @@ fn status(answer: &str) -> u16 {
 
 fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").unwrap().1
+}
+
+#[test]
+fn it_ticks_while_it_serves() {
+    let (admin, fake) = start(LIMITS);
+    let mut tries = 0..1000;
+    while !fake.ticked.load(SeqCst) {
+        assert!(tries.next().is_some(), "a thousand answers and no tick");
+        assert_eq!(status(&request(admin.address(), "GET /liveness", "", "")), 200);
+    }
 }
 
 #[test]

@@ -12,6 +12,10 @@ use super::types::{ClientAuth, Credentials, ListenAddr, ListenTls, Listener, Pas
 use super::url::Url;
 use super::value::Value;
 
+/// Ready besides the shared connections. These come back, so a few go round: one for the first client that needs its own, one in place of a
+/// lane that is lost. Servers for which this mode is chosen have few connections to give, and every node keeps its own.
+const MULTIPLEX_MIN_IDLE: usize = 2;
+
 /// A listener, to be used only if no mistake was reported, and what messages about it need.
 pub(super) struct Draft {
     pub(super) listener: Listener,
@@ -45,7 +49,7 @@ pub(super) fn listener(view: &View<'_>, site: &Site, url: &Url, secrets: &Secret
         name: view.text(Key::Name).unwrap_or_else(|| default_name(protocol, &listen)),
         protocol,
         listen,
-        pool: pool(view, mistakes),
+        pool: pool(view, protocol, mistakes),
         client_auth,
         listen_tls,
         max_clients: view.count(Key::MaxClients),
@@ -224,14 +228,13 @@ fn direct_tls(view: &View<'_>, protocol: Protocol, mistakes: &mut Mistakes) -> b
     wanted && protocol == Protocol::Postgres
 }
 
-fn pool(view: &View<'_>, mistakes: &mut Mistakes) -> Pool {
-    let mode = match view.word(Key::Pool) {
-        "relay" => PoolMode::Relay,
-        "session" => PoolMode::Session,
-        "multiplex" => PoolMode::Multiplex,
-        other => unreachable!("the table has no mode {other}"),
+fn pool(view: &View<'_>, protocol: Protocol, mistakes: &mut Mistakes) -> Pool {
+    let mode = pool_mode(view, protocol, mistakes);
+    let size = view.count(Key::PoolSize);
+    let min_idle = match mode {
+        PoolMode::Multiplex if !view.is_given(Key::PoolMinIdle) => MULTIPLEX_MIN_IDLE,
+        _ => view.count(Key::PoolMinIdle),
     };
-    let (size, min_idle) = (view.count(Key::PoolSize), view.count(Key::PoolMinIdle));
     if size > 0 && min_idle > size && view.is_given(Key::PoolMinIdle) {
         view.mistake(mistakes, Key::PoolMinIdle, format!("is {min_idle}, more than pool_size {size}; lower it or raise pool_size"));
     }
@@ -243,6 +246,26 @@ fn pool(view: &View<'_>, mistakes: &mut Mistakes) -> Pool {
         max_lifetime: view.duration(Key::PoolMaxLifetime),
         wait_timeout: view.duration(Key::PoolWaitTimeout),
     }
+}
+
+/// Given for all listeners, a mode holds for those that have it: see `cross::useless`.
+fn pool_mode(view: &View<'_>, protocol: Protocol, mistakes: &mut Mistakes) -> PoolMode {
+    let mode = match view.word(Key::Pool) {
+        "relay" => PoolMode::Relay,
+        "session" => PoolMode::Session,
+        "multiplex" => PoolMode::Multiplex,
+        other => unreachable!("the table has no mode {other}"),
+    };
+    let why_not = match protocol {
+        _ if mode == PoolMode::Relay => return mode,
+        Protocol::Redis => return mode,
+        Protocol::Postgres => "is not available for postgresql:// in this version",
+        Protocol::Tls => "cannot be had for tls://, whose protocol the proxy does not know",
+    };
+    if view.is_own(Key::Pool) {
+        view.mistake(mistakes, Key::Pool, format!("`{}` {why_not}; use relay", mode.name()));
+    }
+    PoolMode::Relay
 }
 
 /// Anyone on the network could use the database with the proxy's login: that has to be asked for.

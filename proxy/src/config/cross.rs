@@ -9,7 +9,7 @@ use super::layers::{View, spell};
 use super::mistakes::{Mistakes, Origin, Site};
 use super::pem;
 use super::settings::Key;
-use super::types::{ClientAuth, ListenAddr, Listener, Password, Protocol};
+use super::types::{ClientAuth, ListenAddr, Listener, Password, PoolMode, Protocol};
 use super::value::Value;
 
 /// No two listeners may share a name or an address, nor one of them the admin's.
@@ -92,16 +92,38 @@ pub(super) fn useless(view: &View<'_>, wanted: &[Wanted], mistakes: &mut Mistake
         (Key::DirectTls, &[Protocol::Postgres][..], "is for postgresql:// only, the others always start with TLS; remove it"),
         (Key::PasswordFile, &[Protocol::Redis, Protocol::Postgres], tls_only),
         (Key::PasswordEnv, &[Protocol::Redis, Protocol::Postgres], tls_only),
+        (Key::Pool, &[Protocol::Redis], "can be other than relay for rediss:// only in this version; use relay"),
     ] {
         let is_used = wanted.is_empty() || wanted.iter().any(|wanted| protocols.contains(&wanted.url.protocol));
-        if view.is_given(key) && !is_used && !matches!(view.find(key).map(|found| found.value), Some(Value::Switch(false))) {
+        let is_off = matches!(view.find(key).map(|found| found.value), Some(Value::Switch(false) | Value::Word("relay")));
+        if view.is_given(key) && !is_used && !is_off {
             view.mistake(mistakes, key, what);
         }
     }
 }
 
+/// Lanes keep their places in the pool: a worker that gets none could never serve a client.
+pub(super) fn lanes_have_places(view: &View<'_>, listener: &Listener, workers: usize, mistakes: &mut Mistakes) {
+    let pool = &listener.pool;
+    if pool.mode == PoolMode::Multiplex && (1..workers).contains(&pool.size) {
+        let what = format!(
+            "is {}, and each of the {workers} workers keeps a connection for its clients to share; raise it above {workers}, or lower workers",
+            pool.size
+        );
+        view.mistake(mistakes, Key::PoolSize, what);
+    }
+}
+
 /// A combination that is allowed and will surprise.
-pub(super) fn surprise(listener: &Listener) -> Option<String> {
+pub(super) fn surprise(listener: &Listener, workers: usize) -> Option<String> {
+    let pool = &listener.pool;
+    if pool.mode == PoolMode::Multiplex && pool.size == workers {
+        return Some(format!(
+            "{}: pool_size {workers} is taken up by what the {workers} worker(s) share; clients that need a connection of their own (WATCH, \
+             BLPOP, SUBSCRIBE, another database) get none; raise pool_size",
+            listener.name
+        ));
+    }
     // libpq signs "I could bind to the channel, you did not offer it", the server did offer it, and takes that for an attack (RFC 5802, 6).
     let passes_logins = listener.protocol == Protocol::Postgres && listener.upstream.credentials.is_none();
     (passes_logins && listener.listen_tls.is_some()).then(|| {

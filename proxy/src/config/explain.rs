@@ -6,7 +6,7 @@ use comfy_table::presets::NOTHING;
 use super::layers::View;
 use super::mistakes::{Origin, Site};
 use super::settings::{Key, SETTINGS, Scope};
-use super::types::{ClientAuth, Config, Credentials, Listener, Protocol};
+use super::types::{ClientAuth, Config, Credentials, Listener, Pool, PoolMode, Protocol};
 
 /// The effective settings of one listener, or of the process.
 #[derive(Clone, Debug)]
@@ -37,12 +37,17 @@ impl Section {
         Self { title, rows: rows.collect() }
     }
 
-    /// All settings of `listener`, with its URL and the name that it got.
+    /// All settings of `listener`, with its URL, and what depends on others of them as it came out.
     pub(super) fn listener(listener: &Listener, view: &View<'_>) -> Self {
         let mut section = Self::new(format!("listener {}", listener.name), view, Scope::Listener);
-        let name = Key::Name.setting().file_key();
-        if let Some(row) = section.rows.iter_mut().find(|row| row.key == name) {
-            row.value.clone_from(&listener.name);
+        let pool = &listener.pool;
+        for (key, value) in
+            [(Key::Name, listener.name.clone()), (Key::Pool, pool.mode.name().to_owned()), (Key::PoolMinIdle, pool.min_idle.to_string())]
+        {
+            let key = key.setting().file_key();
+            if let Some(row) = section.rows.iter_mut().find(|row| row.key == key) {
+                row.value = value;
+            }
         }
         let origin = match view.site {
             Some(Site::File(line)) => format!("line {line}"),
@@ -159,5 +164,7 @@ fn clients(listener: &Listener) -> String {
 }
 
 fn pool(listener: &Listener) -> String {
-    format!("{}, {} ready", listener.pool.mode.name(), listener.pool.min_idle)
+    let Pool { mode, size, min_idle, .. } = listener.pool;
+    let most = if size > 0 && mode != PoolMode::Relay { format!(", {size} at most") } else { String::new() };
+    format!("{}, {min_idle} ready{most}", mode.name())
 }

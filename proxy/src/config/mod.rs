@@ -165,8 +165,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Mistakes> {
         }
         let draft = build::listener(view, &wanted.site, &wanted.url, secrets, &mut mistakes);
         cross::files(view, &draft, &mut mistakes);
+        cross::lanes_have_places(view, &draft.listener, process.workers, &mut mistakes);
         sections.push(Section::listener(&draft.listener, view));
-        warnings.extend(cross::surprise(&draft.listener));
+        warnings.extend(cross::surprise(&draft.listener, process.workers));
         drafts.push(draft);
     }
     cross::useless(&whole, &wanted, &mut mistakes);

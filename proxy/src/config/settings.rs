@@ -129,25 +129,40 @@ settings! {
         "The listener's name in metrics and logs",
         "Unique among the listeners; letters, digits, dot, dash and underscore.";
     Pool "pool" Listener, Kind::Words { words: &["relay", "session", "multiplex"], later: &["transaction"] }, Preset::Is("relay"),
-        "How upstream connections are shared: relay",
-        "relay gives every client an upstream connection of its own, taken from a small stock whose TLS handshake is done already.";
+        "How upstream connections are shared: relay, session, multiplex",
+        "relay gives every client an upstream connection of its own, never used before, whose TLS handshake is done already: exact, for every \
+         protocol. The other two are for rediss://. session also gives every client its own, brings it back to the state of a new one when the \
+         client has gone, and uses it again: for clients that come and go, and for those that inspect their connection. multiplex sends the requests of all \
+         clients over a few connections and gives a client its own only while a command needs that (WATCH, MULTI, BLPOP, SUBSCRIBE, ...): for \
+         many clients, little processor time, and servers with few connections to give.";
     PoolSize "pool-size" Listener, Kind::Count(0, 100_000), Preset::Is("0"),
         "Upstream connections at most, over all workers; 0 = no limit",
-        "In relay the upstream connections follow the clients: limit those with max_clients.";
+        "For session and multiplex, on each node that runs the proxy: clients beyond it wait for pool_wait_timeout. In session it is the number \
+         of clients served at one time. multiplex keeps one connection open per worker, database, RESP version and login in use, up to four \
+         while slow commands are under way, and these keep their places: allow for them and for the clients that need their own at one time. In \
+         relay the upstream connections follow the clients: limit those with max_clients.";
     PoolMinIdle "pool-min-idle" Listener, Kind::Count(0, 10_000), Preset::Per { redis: "8", postgresql: "2", tls: Some("4") },
-        "Connections kept ready, over all workers",
+        "Connections kept ready, over all workers; multiplex: 2 unless said",
         "Each takes a slot of the server's connection limit, on every node that runs the proxy; not of PostgreSQL's max_connections, as it is \
-         logged in only for its client. 0 keeps none ready: every client waits for a handshake.";
+         logged in only for its client. 0 keeps none ready: every client waits for a handshake. multiplex keeps 2 besides the shared ones, for \
+         the first client that needs its own and in place of a shared one that is lost: what clients give back stays ready too, so more are \
+         seldom of use. In session and multiplex these are of the URL's database, RESP2, with the proxy's login.";
     PoolMaxIdleAge "pool-max-idle-age" Listener, Kind::Duration(Limits::POOL_AGE), Preset::Is("4m"),
         "Replace a connection that was unused for so long",
-        "Keep it below the server's own idle timeout (DigitalOcean closes after 300 s), or clients are handed dead connections. For PostgreSQL \
-         45 s is the most, whatever is said here: a ready connection is not logged in, and the server's authentication_timeout is 60 s.";
+        "Keep it below the server's own idle timeout (DigitalOcean closes after 300 s), or clients are handed dead connections. Shared \
+         connections of multiplex that nobody uses are closed after it as well. For PostgreSQL 45 s is the most, whatever is said here: a ready \
+         connection is not logged in, and the server's authentication_timeout is 60 s.";
     PoolMaxLifetime "pool-max-lifetime" Listener, Kind::Duration(Limits::POOL_AGE), Preset::Is("1h"),
         "Replace a connection this old when it is free",
-        "Spreads clients over the server's addresses again after a failover, and bounds how long one TLS session lives.";
-    PoolWaitTimeout "pool-wait-timeout" Listener, Kind::Duration(Limits::WAIT), Preset::Is("30s"),
-        "How long a client waits for an upstream connection",
-        "After it the client gets an error in its own protocol instead of waiting on.";
+        "For session and multiplex: spreads clients over the server's addresses again after a failover, and bounds how long one TLS session \
+         lives. A shared connection of multiplex takes no more requests then and closes when it has answered all. In relay a connection lives as \
+         long as its client.";
+    PoolWaitTimeout "pool-wait-timeout" Listener, Kind::Duration(Limits::POOL_WAIT), Preset::Is("30s"),
+        "How long a client waits for an upstream connection; 0 = not at all",
+        "After it the client gets an error in its own protocol instead of waiting on: in session and multiplex as the reply to its command, and \
+         it stays connected. Within it a server that is down is tried again and again. 0 is for clients that would rather hear at once: \
+         session and multiplex then try once to open one, for connect_timeout at most, and while the server is known to be down not even that; \
+         relay hands out only what is ready.";
     PasswordFile "password-file" Listener, Kind::Path, Preset::Absent("none: see the URL"),
         "File with the upstream password",
         "Read again when its content changes; one trailing newline is not part of the password. Goes with the user of the URL.";
@@ -193,8 +208,9 @@ settings! {
     ClientAuth "client-auth" Listener, Kind::Words { words: &["none", "password", "upstream"], later: &[] }, Preset::Is("none"),
         "How clients prove who they are: none, password, upstream",
         "password checks a local password, different from the server's own, with any user name; upstream lets the client's own login through to \
-         the server, which judges it. none is for loopback and unix sockets: also when the proxy logs in, a Redis client's own AUTH still \
-         reaches the server.";
+         the server, which judges it. none is for loopback and unix sockets; without a login of the proxy's own, clients \
+         log in at the server as with upstream. With one, relay still passes a Redis client's own AUTH on to the server, while session and \
+         multiplex answer it as a server without a password does.";
     ClientPasswordFile "client-password-file" Listener, Kind::Path, Preset::Absent("none"),
         "File with the password that clients must give",
         "For client_auth password. Can also come from the environment variable REDIS_TLS_PROXY_CLIENT_PASSWORD.";

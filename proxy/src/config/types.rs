@@ -197,15 +197,15 @@ pub enum ClientAuth {
 pub struct Pool {
     /// The mode.
     pub mode: PoolMode,
-    /// Upstream connections at most, over all workers. In `relay` they follow the clients and this is not used.
+    /// Upstream connections at most, over all workers; 0 = no limit. In `relay` they follow the clients and this is not used.
     pub size: usize,
     /// Connections kept ready, over all workers.
     pub min_idle: usize,
     /// A connection unused for so long is replaced; keep it below the server's idle timeout.
     pub max_idle_age: Duration,
-    /// A connection this old is replaced when it is free.
+    /// A connection this old is replaced when it is free. Not used in `relay`.
     pub max_lifetime: Duration,
-    /// How long a client waits for a connection before it gets an error.
+    /// How long a client waits for a connection before it gets an error; zero = not at all.
     pub wait_timeout: Duration,
 }
 

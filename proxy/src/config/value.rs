@@ -63,6 +63,8 @@ impl Limits {
     pub const POOL_AGE: Self = Self::new(false, Duration::from_secs(1), 30 * Self::DAY);
     /// Deadlines that someone waits for.
     pub const WAIT: Self = Self::new(false, Duration::from_millis(1), 3600);
+    /// As [`Limits::WAIT`], where not waiting at all makes sense.
+    pub const POOL_WAIT: Self = Self::new(true, Duration::from_millis(1), 3600);
     /// Silence of a client.
     pub const IDLE: Self = Self::new(true, Duration::from_millis(1), 30 * Self::DAY);
     /// Linux takes whole seconds up to 32767.
@@ -189,7 +191,7 @@ fn count(text: &str, least: usize, most: usize) -> Result<usize, String> {
 
 fn word(text: &str, known: &'static [&'static str], later: &[&str]) -> Result<&'static str, String> {
     if later.contains(&text) {
-        return Err(format!("`{text}` is not available in this version; use {}", known.join(" or ")));
+        return Err(format!("`{text}` is not available in this version; use {}", words::any_of(known.iter().copied())));
     }
     known
         .iter()

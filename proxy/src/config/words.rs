@@ -4,11 +4,14 @@
 pub(super) fn guess<'a>(text: &str, candidates: impl Iterator<Item = &'a str> + Clone, prefix: &str) -> String {
     match nearest(text, candidates.clone()) {
         Some(word) => format!("did you mean `{word}`?"),
-        None => {
-            let all = candidates.collect::<Vec<_>>().join(", ");
-            format!("{prefix}{}", all.rsplit_once(", ").map_or_else(|| all.clone(), |(most, last)| format!("{most} or {last}")))
-        }
+        None => format!("{prefix}{}", any_of(candidates)),
     }
+}
+
+/// `a, b or c`.
+pub(super) fn any_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let all = words.collect::<Vec<_>>().join(", ");
+    all.rsplit_once(", ").map(|(most, last)| format!("{most} or {last}")).unwrap_or(all)
 }
 
 /// The candidate that differs in at most a third of its letters.

@@ -1,7 +1,7 @@
 //! All lanes of one worker and listener: which one a client's requests go over, and when there is one more or one less.
 //!
 //! One lane for each key is the rule: the more clients share it, the more requests share a TLS record and a system call. Another is opened
-//! when the first is stuck, up to [`MAX_LANES`]. Clients wait here while there is none.
+//! when the first is stuck, up to four (`MAX_LANES`). Clients wait here while there is none.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What a client hears when it cannot be served: one error reply, after which the connection is closed.
+//! What a client hears when it cannot be served: one error reply. In `relay` its connection is closed then, in the modes that share it stays.
 
 use crate::error::Error;
 
