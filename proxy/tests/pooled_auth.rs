@@ -91,7 +91,7 @@ impl Place {
 
     /// Connections that the server has seen, but for those of the tests.
     async fn handshakes(&self) -> f64 {
-        self.front.metric("handshakes_total", &[]).await
+        self.front.metric("tls_handshakes_total", &[]).await
     }
 
     fn log(&self) -> String {
@@ -133,7 +133,9 @@ async fn who_has_not_logged_in_costs_nothing(mode: Mode) {
     let place = Place::judged(mode).await;
     let (mut first, mut second) = (place.client().await, place.client().await);
     for client in [&mut first, &mut second] {
-        for command in [&["GET", "k"][..], &["SUBSCRIBE", "c"], &["MULTI"], &["BLPOP", "l", "0"], &["SELECT", "1"], &["CLIENT", "ID"]].repeat(5) {
+        for command in
+            [&["GET", "k"][..], &["SUBSCRIBE", "c"], &["MULTI"], &["BLPOP", "l", "0"], &["SELECT", "1"], &["CLIENT", "ID"]].repeat(5)
+        {
             assert_eq!(client.say(command).await, NO_AUTH, "{command:?}");
         }
         assert!(client.say(&["HELLO", "3"]).await.starts_with("NOAUTH HELLO must be called"));
@@ -156,9 +158,10 @@ async fn a_stranger_may_send_no_more_than_redis_takes_from_one(mode: Mode) {
     let place = Place::judged(mode).await;
     let many = vec!["x"; 11];
     let big = "x".repeat(16 * 1024 + 1);
-    for (command, words) in
-        [(encode(&many), "ERR Protocol error: unauthenticated multibulk length"), (encode(&["GET", &big]), "ERR Protocol error: unauthenticated bulk length")]
-    {
+    for (command, words) in [
+        (encode(&many), "ERR Protocol error: unauthenticated multibulk length"),
+        (encode(&["GET", &big]), "ERR Protocol error: unauthenticated bulk length"),
+    ] {
         let mut others = place.client().await;
         assert_eq!(others.say(&["AUTH", "app", "app-pw"]).await, "OK");
         let mut client = place.client().await;
@@ -187,8 +190,10 @@ async fn a_server_without_a_password_serves_anybody(mode: Mode) {
     assert_eq!(first.say(&["GET", "k"]).await, "v");
     // From now on it wants one. Those who are on a connection of their own stay, as on a direct one; new ones are strangers.
     place.redis.admin(&["CONFIG", "SET", "requirepass", UPSTREAM_PASSWORD]).await.unwrap();
-    place.front.proxy.metrics().await.unwrap();
-    let _ = place.redis.admin(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no"]).await;
+    assert_eq!(first.say(&["GET", "k"]).await, "v");
+    let mut admin = Resp::new(tokio::net::UnixStream::connect(place.redis.dir().join("redis.sock")).await.unwrap());
+    admin.command(&["AUTH", UPSTREAM_PASSWORD]).await.unwrap();
+    assert!(!admin.command(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap().is_error());
     let deadline = Instant::now() + SOON;
     loop {
         let mut client = place.client().await;
@@ -405,7 +410,8 @@ async fn a_local_password_never_reaches_the_server(mode: Mode) {
     assert_eq!(denied, Value::Array(vec![]), "the server has seen a login of a client's");
     let stats = place.redis.admin(&["INFO", "commandstats"]).await.unwrap().text();
     for line in stats.lines().filter(|line| line.starts_with("cmdstat_auth") || line.starts_with("cmdstat_hello")) {
-        assert!(line.contains("rejected_calls=0") && line.contains("failed_calls=0"), "{line}");
+        // Some are rejected, because a subscriber may not say HELLO; all without a password.
+        assert!(line.contains("failed_calls=0"), "{line}");
     }
     place.redis.admin(&["ECHO", "the-end"]).await.unwrap();
     loop {
@@ -422,24 +428,28 @@ async fn a_new_password_file_retires_what_the_old_one_opened(mode: Mode) {
     let mut client = place.client().await;
     assert_eq!(client.say(&["AUTH", CLIENT_PASSWORD]).await, "OK");
     assert_eq!(client.say(&["SET", "k", "v"]).await, "OK");
+    let ids = async || {
+        let list = place.redis.admin(&["CLIENT", "LIST"]).await.unwrap().text();
+        let ours = list.lines().filter(|line| !line.contains("redis.sock")).map(str::to_owned);
+        ours.map(|line| line["id=".len()..].split(' ').next().unwrap().parse::<u64>().unwrap()).collect::<Vec<_>>()
+    };
+    let old = ids().await;
+    assert!(!old.is_empty());
     place.redis.admin(&["ACL", "SETUSER", "default", ">Another-s3cret-99"]).await.unwrap();
     write_private(&place.trust.path("upstream-password"), "Another-s3cret-99").unwrap();
     place.front.wait("reloads_total", &[("result", "ok")], |reloads| reloads >= 1.0).await;
-    place.redis.admin(&["ACL", "SETUSER", "default", &format!("<{UPSTREAM_PASSWORD}")]).await.unwrap_or(Value::Null);
-    let before = place.handshakes().await;
-    if mode == Mode::Multiplex {
-        // The lane is replaced under the client's feet.
-        let deadline = Instant::now() + SOON;
-        while place.handshakes().await == before {
-            assert_eq!(client.say(&["GET", "k"]).await, "v", "{}", place.log());
-            assert!(Instant::now() < deadline, "the lane of the old password lives on");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    if mode == Mode::Session {
+        assert_eq!(client.say(&["GET", "k"]).await, "v", "a connection of its own stays until it is given back");
+        client = place.client().await;
+        assert_eq!(client.say(&["AUTH", CLIENT_PASSWORD]).await, "OK");
+    }
+    // The lane is replaced under the client's feet.
+    let deadline = Instant::now() + SOON;
+    while ids().await.iter().any(|id| old.contains(id)) {
+        assert_eq!(client.say(&["GET", "k"]).await, "v", "{}", place.log());
+        assert!(Instant::now() < deadline, "what the old password opened lives on");
+        tokio::time::sleep(Duration::from_millis(20)).await; // between two looks at the server
     }
     assert_eq!(client.say(&["GET", "k"]).await, "v");
-    drop(client);
-    let mut next = place.client().await;
-    assert_eq!(next.say(&["AUTH", CLIENT_PASSWORD]).await, "OK");
-    assert_eq!(next.say(&["GET", "k"]).await, "v", "{}", place.log());
-    assert!(place.handshakes().await > before);
+    assert_eq!(place.front.metric("errors_total", &[]).await, 0.0, "{}", place.log());
 }
