@@ -24,7 +24,7 @@ use crate::drain::Drain;
 use crate::error_log::ErrorLog;
 use crate::listener::{Bound, Places, accept, bind};
 use crate::metrics::{ListenerMetrics, Metrics};
-use crate::mux::{Auth, Identity, Key, Lanes, Mux, RedisServer};
+use crate::mux::{Auth, Identity, Key, Lanes, Mux, RedisServer, Verdicts};
 use crate::pool::{Budget, LeaseLimits, Leases, Limits, Stock};
 use crate::reload::Reloaded;
 use crate::serve::{ClientSecret, Service};
@@ -289,22 +289,26 @@ impl Shared {
             PoolMode::Session => false,
             PoolMode::Multiplex => true,
         };
-        let server = Arc::new(RedisServer::new(Arc::clone(&self.upstream)));
+        let logs_in = listener.upstream.credentials.is_some();
+        let asks_server = self.client_secret.is_none() && !logs_in;
+        let server = Arc::new(RedisServer::new(Arc::clone(&self.upstream), asks_server));
         let home = Key { identity: Identity::Proxy, database: server.database(), resp3: false };
         let limits = LeaseLimits { max_idle_age: pool.max_idle_age, max_lifetime: pool.max_lifetime, wait_timeout: pool.wait_timeout };
-        let ready = Some((home.clone(), self.min_idle(worker, workers)));
+        // Where every client has a login of its own, nothing is known before it comes.
+        let ready = (!matches!(listener.client_auth, ClientAuth::Upstream)).then(|| (home.clone(), self.min_idle(worker, workers)));
         let leases = Leases::new(server, Arc::clone(&self.budget), limits, ready, self.metrics.clone());
-        let logs_in = listener.upstream.credentials.is_some();
-        let auth = match (&self.client_secret, logs_in) {
-            (Some(secret), _) => {
+        let auth = match &self.client_secret {
+            Some(secret) => {
                 let secret = Arc::clone(secret);
                 Auth::Local(Rc::new(move |password| secret.current().matches(password)))
             }
-            (None, true) => Auth::Open,
-            (None, false) => Auth::Server,
+            None if asks_server => Auth::Server,
+            None => Auth::Open,
         };
+        let lanes = Lanes::new(Rc::clone(&leases), pool.max_idle_age, logs_in, self.metrics.clone(), Arc::clone(&self.errors));
         Some(Rc::new(Mux {
-            lanes: Lanes::new(Rc::clone(&leases), pool.max_idle_age, logs_in, self.metrics.clone(), Arc::clone(&self.errors)),
+            verdicts: Verdicts::new(home.clone(), Rc::clone(&leases), Rc::clone(&lanes)),
+            lanes,
             listener: Arc::clone(listener),
             shares,
             auth,

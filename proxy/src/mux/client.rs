@@ -66,6 +66,8 @@ pub(super) struct Client {
     pub(super) locked: bool,
     /// Wrong passwords so far.
     pub(super) wrong: u32,
+    /// It was told that a login is needed.
+    pub(super) asked: bool,
     pub(super) bytes_up: u64,
     pub(super) draining: bool,
     accepted: Instant,
@@ -106,9 +108,10 @@ pub(super) enum End {
 
 /// Serves one client to its end; `early` was read before.
 pub async fn serve(stream: Stream, early: BytesMut, mux: &Rc<Mux>, accepted: Instant) -> Report {
+    let locked = Client::starts_locked(mux);
     let client = Client {
         outlet: Rc::new(Outlet::new(stream, mux.metrics.bytes_down.clone())),
-        scanner: RequestScanner::new(),
+        scanner: if locked { RequestScanner::unauthenticated() } else { RequestScanner::new() },
         bytes_up: early.len() as u64,
         input: early,
         scanned: 0,
@@ -119,8 +122,9 @@ pub async fn serve(stream: Stream, early: BytesMut, mux: &Rc<Mux>, accepted: Ins
         lane: None,
         key: mux.home.clone(),
         name: Vec::new(),
-        locked: false,
+        locked,
         wrong: 0,
+        asked: false,
         draining: false,
         accepted,
         deadline: None,
@@ -159,12 +163,8 @@ impl Client {
             if let Err(end) = done {
                 break end;
             }
-            if self.locked
-                && let Err(end) = Box::pin(self.log_in_again()).await
-            {
-                break end;
-            }
         };
+        let end = self.leaves(end);
         // Boxed for the same reason.
         Box::pin(self.finish(end)).await
     }
@@ -205,7 +205,7 @@ impl Client {
                 return if self.outlet.owes_nothing() { Poll::Ready(Ok(Next::Front)) } else { Poll::Pending };
             }
             if self.scanned < self.input.len() {
-                let found = scan(&mut self.scanner, &self.input, self.scanned, self.mux.shares);
+                let found = scan(&mut self.scanner, &self.input, self.scanned, self.mux.shares && !self.locked);
                 self.note(&found);
                 continue;
             }
@@ -243,7 +243,7 @@ impl Client {
                 return Poll::Ready(Err(End::Protocol(super::speaks_tls())));
             }
             self.count(bytes.len());
-            let mut found = scan(&mut self.scanner, bytes, 0, self.mux.shares);
+            let mut found = scan(&mut self.scanner, bytes, 0, self.mux.shares && !self.locked);
             let mut rest = bytes;
             if found.requests > 0
                 && let Some(lane) = self.usable_lane()
@@ -330,6 +330,9 @@ impl Client {
                 Ok(())
             }
             Err(error) => {
+                if self.heed_refusal(&error, self.run.1)? {
+                    return Ok(());
+                }
                 let (bytes, requests, _) = mem::replace(&mut self.run, (0, 0, RequestClass::Shared));
                 self.input.advance(bytes);
                 self.scanned -= bytes;
@@ -342,6 +345,25 @@ impl Client {
     /// Takes another lane next time: database, protocol version or login have changed.
     pub(super) fn forget_lane(&mut self) {
         self.lane = None;
+    }
+
+    /// It has to log in first: what it has sent is looked at again, as from a client that has not.
+    pub(super) fn lock(&mut self) {
+        self.locked = true;
+        self.look_again(RequestScanner::unauthenticated());
+    }
+
+    /// It need not log in (any more).
+    pub(super) fn unlock(&mut self) {
+        if mem::take(&mut self.locked) {
+            self.look_again(RequestScanner::new());
+        }
+    }
+
+    fn look_again(&mut self, scanner: RequestScanner) {
+        self.forget_lane();
+        self.scanner = scanner;
+        (self.run, self.front, self.broken, self.scanned) = ((0, 0, RequestClass::Shared), None, None, 0);
     }
 
     /// Takes the whole request at the front out of the input.

@@ -59,6 +59,8 @@ pub struct Lane {
     born: Instant,
     metrics: ListenerMetrics,
     state: Cell<State>,
+    /// The server's answer has retired it.
+    disowned: Cell<bool>,
     /// The task has to ask whether its connection is still fit.
     review: Cell<bool>,
 }
@@ -150,6 +152,7 @@ impl Lane {
             born: Instant::now(),
             metrics,
             state: Cell::new(State::Open),
+            disowned: Cell::new(false),
             review: Cell::new(false),
         }
     }
@@ -166,6 +169,11 @@ impl Lane {
             self.state.set(State::Retiring);
             self.shared.borrow_mut().wake();
         }
+    }
+
+    /// True once, after an answer of the server has retired it.
+    pub fn take_disowned(&self) -> bool {
+        self.disowned.take()
     }
 
     /// Has the task ask whether its connection is still fit: neither too old nor of another time.
@@ -531,6 +539,7 @@ impl Lane {
         if self.is_open() && self.born.elapsed() >= RETIRE_AFTER {
             tracing::warn!(error, "the server's answer retires a shared connection");
             self.metrics.evictions.of(EvictReason::ReadOnly).inc();
+            self.disowned.set(true);
             self.state.set(State::Retiring);
         }
     }

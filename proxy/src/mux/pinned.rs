@@ -23,7 +23,7 @@ use crate::metrics::{ListenerMetrics, PinReason, RequestClass};
 use crate::pool::Lease;
 use crate::redis::class::{Class, Local, Pinning, Transaction};
 use crate::redis::command::encode;
-use crate::redis::frame::{ReplyKind, ReplyScanner, RequestKind};
+use crate::redis::frame::{ReplyKind, ReplyScanner, RequestError, RequestKind};
 use crate::redis::table::classify;
 use crate::stream::{Stream, with_buffer};
 use crate::tls;
@@ -53,6 +53,8 @@ struct Own {
     aborted: bool,
     /// What the client hears in place of the server's answer to [`BROKEN`], the last.
     last_words: Option<Vec<u8>>,
+    /// The server has just refused a login that the client put to it.
+    refused: bool,
     /// The server takes nothing more; what it said last is still read.
     deaf: bool,
     session: bool,
@@ -74,6 +76,8 @@ enum Free {
     Reset,
     /// A command at the front that the proxy answers while the client keeps its connection.
     Front,
+    /// The server has refused a login of the client's.
+    Wrong,
 }
 
 impl Client {
@@ -84,6 +88,7 @@ impl Client {
             Some(lease) => lease,
             None => match leases.take(&self.key).await {
                 Ok(lease) => lease,
+                Err(error) if self.heed_refusal(&error, 1)? => return Ok(()),
                 Err(error) => return self.no_connection(&error),
             },
         };
@@ -117,7 +122,7 @@ impl Client {
 
     /// The request at the front cannot be served: the client hears why, and goes on with the next. Of one that has not come whole, the rest
     /// cannot be told from the next.
-    fn no_connection(&mut self, error: &Error) -> Result<(), End> {
+    pub(super) fn no_connection(&mut self, error: &Error) -> Result<(), End> {
         let whole = self.front.is_some();
         self.take_front();
         self.refuse_for(error, 1);
@@ -141,6 +146,7 @@ impl Client {
                 Free::Done => return Ok(false),
                 Free::Reset => return Ok(true),
                 Free::Front => self.answer_pinned(pin).await?,
+                Free::Wrong => self.wrong_on_its_own().await?,
             }
         }
     }
@@ -156,6 +162,9 @@ impl Client {
             let Poll::Ready(read) = pin.poll_down(cx, &self.outlet, &mut self.key)? else { break };
             if read.1 {
                 return Poll::Ready(Ok(Free::Reset));
+            }
+            if std::mem::take(&mut pin.refused) {
+                return Poll::Ready(Ok(Free::Wrong));
             }
             turn += read.0;
             if turn >= TURN_BYTES {
@@ -263,6 +272,10 @@ impl Client {
         {
             pin.begin(class, self.input.split());
             self.scanned = 0;
+        } else if self.input.len() > MAX_REQUEST {
+            // One that the proxy answers itself, and too big to be kept until it is whole.
+            self.broken = Some(RequestError::LongCount);
+            return true;
         }
         false
     }
@@ -318,10 +331,14 @@ impl Client {
                 let frame = self.take_front();
                 (local::database(&frame).map(Expect::Select), frame)
             }
-            Class::Local(Local::Hello) => match self.hello_for_server().await? {
-                Some((version, frame)) => (version.map(|version| Expect::Hello(version == 3)), frame),
-                None => return Ok(()),
-            },
+            Class::Local(Local::Hello) => {
+                let frame = self.take_front();
+                if !local::is_plain_hello(&frame) {
+                    // With a login in it, or nobody knows: the connection may be another user's from now on.
+                    pin.track.stay();
+                }
+                (local::version(&frame).map(|version| Expect::Hello(version == 3)), frame)
+            }
             _ => (None, self.take_front()),
         };
         pin.send_meaning(class, meaning, &frame);
@@ -348,6 +365,7 @@ impl Own {
             streaming: false,
             aborted: false,
             last_words: None,
+            refused: false,
             deaf: false,
             session,
             name: Vec::new(),
@@ -486,6 +504,7 @@ impl Own {
             }
             let Some(reply) = reply else { break };
             let head = self.head.get(..self.head_length).unwrap_or_default();
+            self.refused |= head.starts_with(b"-WRONGPASS") || head.starts_with(b"-ERR invalid pas");
             if !self.track.is_counted() && self.track.owed() == 0 {
                 if head.starts_with(b"-ERR Protocol")
                     && let Some(words) = &self.last_words

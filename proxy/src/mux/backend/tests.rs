@@ -46,7 +46,7 @@ impl Bench {
         let metrics = Metrics::new().unwrap().listener("test");
         let errors = Arc::new(ErrorLog::new("test", metrics.clone()));
         let upstream = Upstream::new(&config.listeners[0], metrics.clone(), errors).unwrap();
-        Some(Self { redis, server: RedisServer::new(Arc::new(upstream)), metrics })
+        Some(Self { redis, server: RedisServer::new(Arc::new(upstream), false), metrics })
     }
 
     async fn open(&self, key: &Key) -> Link {
