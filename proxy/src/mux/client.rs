@@ -8,7 +8,9 @@
 //! Order is kept by one rule: whatever is not a shared request waits until all replies before it have been delivered, and nothing behind it is
 //! looked at until it is done.
 
-use std::future::{Future as _, poll_fn};
+mod leaving;
+
+use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,18 +18,19 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::ReadBuf;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
+
+pub(super) use leaving::End;
 
 use super::lane::Lane;
-use super::outlet::{Fate, Outlet};
+use super::outlet::Outlet;
 use super::scan::{Scan, scan};
 use super::{Key, Mux};
-use crate::error::{Error, Kind, Side};
-use crate::metrics::{CloseReason, RequestClass};
+use crate::metrics::RequestClass;
 use crate::redis::class::Class;
 use crate::redis::frame::{RequestError, RequestScanner};
 use crate::relay::Report;
-use crate::stream::{Stream, linger, with_buffer};
+use crate::stream::{Stream, with_buffer};
 
 /// A request that is not whole by then goes over a connection of the client's own, as it comes.
 pub(super) const MAX_REQUEST: usize = 64 * 1024;
@@ -37,9 +40,6 @@ const TURN_BYTES: usize = 256 * 1024;
 const MAX_OWED: usize = 64 * 1024;
 /// First byte of a TLS ClientHello's record. No request of Redis' begins so, and a server would wait for the end of its line.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// How long after it was accepted a client may take to say its first word, though the process drains.
-const FRESH: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// One client.
 pub(super) struct Client {
     pub(super) mux: Rc<Mux>,
@@ -82,28 +82,6 @@ enum Next {
     Front,
     /// Send a request on as it comes.
     Big,
-}
-
-/// How a client's visit ends.
-pub(super) enum End {
-    /// It left, or said QUIT.
-    Left,
-    /// It has to be closed.
-    Fate(Fate),
-    /// Its connection broke.
-    ClientBroke(std::io::Error),
-    /// It was told that it broke the protocol.
-    Protocol(Error),
-    /// The server closed the client's own connection.
-    UpstreamClosed,
-    /// The client's own connection broke.
-    UpstreamBroke(Error),
-    /// It was silent for `idle_timeout`.
-    Idle,
-    /// The process drains and nothing is owed to it.
-    Drained,
-    /// The process ends.
-    Cut,
 }
 
 /// Serves one client to its end; `early` was read before.
@@ -376,88 +354,4 @@ impl Client {
         }
         frame
     }
-
-    /// True when closing the client now loses nothing.
-    fn is_idle(&self, flushed: bool) -> bool {
-        self.outlet.owed() == 0 && flushed && self.input.is_empty() && self.scanner.at_boundary()
-    }
-
-    /// While it drains, and with an `idle_timeout`: silence means something.
-    fn poll_idle(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<Result<Next, End>> {
-        let idle = self.is_idle(self.outlet.waiting() == 0);
-        if self.draining && idle && !self.outlet.has_unread() && (self.bytes_up > 0 || self.accepted.elapsed() >= FRESH) {
-            return Poll::Ready(Err(End::Drained));
-        }
-        let limit = self.mux.listener.idle_timeout;
-        let at = if self.draining {
-            self.accepted + FRESH
-        } else if limit.is_zero() {
-            return Poll::Pending;
-        } else {
-            Instant::now() + limit
-        };
-        match &mut self.deadline {
-            Some(deadline) if moved || deadline.deadline() > at => deadline.as_mut().reset(at),
-            Some(_) => {}
-            None => self.deadline = Some(Box::pin(sleep_until(at))),
-        }
-        let Some(deadline) = self.deadline.as_mut().filter(|_| !self.draining || self.accepted.elapsed() < FRESH) else {
-            return Poll::Pending;
-        };
-        ready!(deadline.as_mut().poll(cx));
-        if self.draining {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        // Silent, but waiting for a reply: the server is slow, not the client gone.
-        if self.outlet.owed() > 0 {
-            deadline.as_mut().reset(Instant::now() + limit);
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(Err(End::Idle))
-    }
-
-    async fn finish(self, end: End) -> Report {
-        let (reason, error) = match &end {
-            End::Left => (CloseReason::Client, None),
-            End::Fate(Fate::UpstreamLost) => {
-                (CloseReason::UpstreamError, Some(Error::upstream(Kind::Io, "the connection that owed it replies was lost")))
-            }
-            End::Fate(Fate::SlowReader) => {
-                let why = "the client did not take its replies, and others waited behind them";
-                (CloseReason::SlowReader, Some(Error::client(Kind::Limit, why)))
-            }
-            End::Fate(Fate::Broken(kind)) => (CloseReason::ClientError, Some(Error::io(Side::Client, &(*kind).into()))),
-            End::ClientBroke(error) => (CloseReason::ClientError, Some(Error::io(Side::Client, error))),
-            End::Protocol(error) => (CloseReason::Protocol, Some(error.clone())),
-            End::UpstreamClosed => (CloseReason::Upstream, None),
-            End::UpstreamBroke(error) => (CloseReason::UpstreamError, Some(error.clone())),
-            End::Idle => (CloseReason::Idle, None),
-            End::Drained => (CloseReason::Drain, None),
-            End::Cut => (CloseReason::Cut, None),
-        };
-        let bytes_down = self.outlet.bytes();
-        if let Some((mut stream, unsent)) = self.outlet.take() {
-            match end {
-                End::Cut | End::Fate(Fate::SlowReader) => stream.reset(),
-                End::Fate(Fate::Broken(_)) | End::ClientBroke(_) => {}
-                // With FIN even where the upstream broke: what it answered before must not be lost to a reset.
-                _ => part(&mut stream, &unsent).await,
-            }
-        }
-        Report { reason, error, bytes_up: self.bytes_up, bytes_down }
-    }
-}
-
-/// Writes what is left and closes in good order, within the time that [`linger`] takes.
-async fn part(stream: &mut Stream, unsent: &[u8]) {
-    use tokio::io::AsyncWriteExt as _;
-    // One that has gone needs no last words.
-    let _ = tokio::time::timeout(crate::stream::LINGER, async {
-        stream.write_all(unsent).await?;
-        stream.flush().await
-    })
-    .await;
-    linger(stream).await;
 }
