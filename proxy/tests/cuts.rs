@@ -18,7 +18,6 @@ mod support;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use exchanges::Exchange;
 use lab::{Proxy, Redis, Resp, free_port};
