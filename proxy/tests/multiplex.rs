@@ -38,7 +38,10 @@ modes::in_every_mode!(
     a_tracking_client_is_told,
     the_connection_has_one_number,
     a_script_can_be_killed,
-    a_client_that_closes_its_half_is_answered;
+    a_client_that_closes_its_half_is_answered,
+    a_refused_transaction_leaves_nothing_behind,
+    a_reset_that_is_none_changes_nothing,
+    what_no_reset_takes_away_is_nobody_elses;
     pooled: replication_is_refused
 );
 
@@ -461,4 +464,51 @@ async fn replication_is_refused(mode: Mode) {
     assert_eq!(bed.redis.info("connected_slaves").await.unwrap(), 0.0);
     assert_eq!(bed.redis.info("sync_full").await.unwrap(), 0.0);
     assert_eq!(bed.resp().await.say(&["PING"]).await, "PONG");
+}
+
+/// Each in one write, as a pipelining client sends it; what the server makes of it must not reach the others.
+async fn a_refused_transaction_leaves_nothing_behind(mode: Mode) {
+    let bed = Bed::start(mode).await;
+    let (_, mut other, mut third) = three(&bed).await;
+    for lines in [
+        &["MULTI", "GET k", "DISCARD x"][..],
+        &["MULTI", "GET k", "EXEC x"],
+        &["MULTI x", "BLPOP none 0", "EXEC"],
+        &["MULTI x", "WATCH k", "EXEC"],
+        &["MULTI", "WAIT 1 0", "EXEC"],
+        &["MULTI x", "WAIT 1 0", "EXEC"],
+        &["MULTI", "MULTI", "EXEC"],
+    ] {
+        let mut broken = bed.resp().await;
+        broken.raw((lines.join("\r\n") + "\r\n").as_bytes()).await;
+        broken.read().await;
+        assert_eq!(other.ask(&["SET", "k", "v1"]).await, Value::ok(), "{lines:?}");
+        assert_eq!(third.ask(&["GET", "k"]).await, bulk("v1"), "{lines:?}");
+        other.raw(b"MULTI\r\nSET k v2\r\nEXEC\r\n").await;
+        assert_eq!(other.read().await, Value::ok(), "{lines:?}");
+        assert_eq!(other.read().await.text(), "QUEUED", "{lines:?}");
+        assert_eq!(other.read().await, Value::Array(vec![Value::ok()]), "{lines:?}");
+    }
+}
+
+async fn a_reset_that_is_none_changes_nothing(mode: Mode) {
+    let bed = Bed::start(mode).await;
+    let mut client = bed.resp().await;
+    assert_eq!(client.ask(&["SELECT", "3"]).await, Value::ok());
+    assert!(client.ask(&["RESET", "now"]).await.is_error());
+    assert_eq!(client.ask(&["SET", "where", "three"]).await, Value::ok());
+    assert_eq!(client.ask(&["SELECT", "0"]).await, Value::ok());
+    assert_eq!(client.ask(&["EXISTS", "where"]).await, Value::Int(0));
+}
+
+async fn what_no_reset_takes_away_is_nobody_elses(mode: Mode) {
+    let bed = Bed::start(mode).await;
+    let (mut first, mut second, _) = three(&bed).await;
+    for _ in 0..3 {
+        assert_eq!(first.ask(&["SCRIPT", "DEBUG", "YES"]).await, Value::ok());
+        assert_eq!(first.say(&["RESET"]).await, "RESET");
+        assert_eq!(second.ask(&["EVAL", "return 1+1", "0"]).await, Value::Int(2));
+        let mut third = bed.resp().await;
+        assert!(!third.ask(&["BLPOP", "none", "0.01"]).await.is_error());
+    }
 }

@@ -275,6 +275,10 @@ impl Client {
         }
     }
 
+    fn has_run(&self) -> bool {
+        self.run.1 > 0
+    }
+
     fn send_run(&mut self, lane: &Rc<Lane>) {
         let (bytes, requests, class) = mem::replace(&mut self.run, (0, 0, RequestClass::Shared));
         let frames = self.input.split_to(bytes);
@@ -304,6 +308,10 @@ impl Client {
     async fn find_lane(&mut self) -> Result<(), End> {
         match self.mux.lanes.lane(&self.key).await {
             Ok(lane) => {
+                // At once: it may be a busy one, for want of a better.
+                if lane.is_open() {
+                    self.send_run(&lane);
+                }
                 self.lane = Some(lane);
                 Ok(())
             }

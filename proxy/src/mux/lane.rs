@@ -23,6 +23,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use driver::drive;
@@ -44,6 +45,8 @@ pub struct Lane {
     /// It is logged in, so NOAUTH means that the login has become invalid.
     logged_in: bool,
     born: Instant,
+    /// Told when it is no longer stuck.
+    freed: Rc<Notify>,
     metrics: ListenerMetrics,
     state: Cell<State>,
     /// The server's answer has retired it.
@@ -117,7 +120,7 @@ pub enum End {
 impl Lane {
     /// Over a connection that was just opened; [`drive`] moves the bytes.
     #[must_use]
-    pub fn new(hello: Rc<Hello>, logged_in: bool, metrics: ListenerMetrics) -> Self {
+    pub fn new(hello: Rc<Hello>, logged_in: bool, freed: Rc<Notify>, metrics: ListenerMetrics) -> Self {
         let shared = Shared {
             out: BytesMut::new(),
             written: 0,
@@ -137,6 +140,7 @@ impl Lane {
             hello,
             logged_in,
             born: Instant::now(),
+            freed,
             metrics,
             state: Cell::new(State::Open),
             disowned: Cell::new(false),

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, interval, sleep};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::RedisServer;
@@ -23,8 +23,6 @@ use crate::redis;
 
 /// Lanes of one worker for one key.
 const MAX_LANES: usize = 4;
-/// How often one who waits because of stuck lanes looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How often lanes are looked at for age.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -46,6 +44,8 @@ struct Group {
     lanes: RefCell<Vec<Rc<Lane>>>,
     opening: Cell<bool>,
     waiters: RefCell<Vec<oneshot::Sender<Result<(), Error>>>>,
+    /// A lane is no longer stuck.
+    freed: Rc<Notify>,
     /// What a lost lane had not sent yet, for the next.
     unsent: RefCell<Vec<Unsent>>,
 }
@@ -66,12 +66,13 @@ impl Lanes {
     /// than many with little.
     pub fn pick(self: &Rc<Self>, key: &Key) -> Option<Rc<Lane>> {
         let groups = self.groups.borrow();
-        let lanes = groups.get(key)?.lanes.borrow();
+        let group = groups.get(key)?;
+        let lanes = group.lanes.borrow();
         let fit = lanes.iter().find(|lane| lane.is_open() && !lane.is_stuck());
         if fit.is_some() || lanes.iter().filter(|lane| lane.is_open()).count() < MAX_LANES {
             return fit.cloned();
         }
-        lanes.iter().filter(|lane| lane.is_open()).min_by_key(|lane| lane.in_flight()).cloned()
+        group.least_busy()
     }
 
     /// As [`Lanes::pick`], opening a lane and waiting for it where need be. Cancel-safe.
@@ -85,16 +86,16 @@ impl Lanes {
             }
             let (tell, told) = oneshot::channel();
             let group = self.group(key);
-            {
-                let mut waiters = group.waiters.borrow_mut();
-                waiters.retain(|waiter| !waiter.is_closed());
-                waiters.push(tell);
-            }
+            group.waiters.borrow_mut().push(tell);
             self.open(&group);
+            // Nothing is awaited between the look above and the first poll below: no news is missed.
             tokio::select! {
-                told = told => if let Ok(Err(error)) = told { return Err(error) },
+                // A lane that lives, however busy, is better than a refusal.
+                told = told => if let Ok(Err(error)) = told {
+                    return group.least_busy().ok_or(error);
+                },
                 // The stuck one may be through before there is another.
-                () = sleep(LOOK_AGAIN), if !group.lanes.borrow().is_empty() => {}
+                () = group.freed.notified() => {}
             }
         }
     }
@@ -106,6 +107,7 @@ impl Lanes {
                 lanes: RefCell::default(),
                 opening: Cell::new(false),
                 waiters: RefCell::default(),
+                freed: Rc::default(),
                 unsent: RefCell::default(),
             })
         };
@@ -139,8 +141,12 @@ impl Lanes {
 
     fn opened(self: &Rc<Self>, group: &Rc<Group>, mut lease: Lease<RedisServer>) {
         let logged_in = self.logs_in || matches!(group.key.identity, Identity::Client(_));
-        let lane = Rc::new(Lane::new(Rc::clone(lease.connection().hello()), logged_in, self.metrics.clone()));
+        let lane = Rc::new(Lane::new(Rc::clone(lease.connection().hello()), logged_in, Rc::clone(&group.freed), self.metrics.clone()));
         for Unsent { entry, bytes } in group.unsent.take() {
+            if entry.to.is_gone() {
+                // It may try again elsewhere: what it has not been told of must not be done now.
+                continue;
+            }
             // Owed once more by `push`.
             entry.to.settle(entry.requests);
             lane.push(&entry.to, &bytes, entry.requests, entry.class());
@@ -232,6 +238,10 @@ impl Lanes {
 }
 
 impl Group {
+    fn least_busy(&self) -> Option<Rc<Lane>> {
+        self.lanes.borrow().iter().filter(|lane| lane.is_open()).min_by_key(|lane| lane.in_flight()).cloned()
+    }
+
     fn tell(&self, outcome: &Result<(), Error>) {
         for waiter in self.waiters.take() {
             // One that has gone no longer waits.

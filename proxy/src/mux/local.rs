@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::client::{Client, End};
 use super::key::Key;
 use super::pinned::reason;
+use super::scan::is_alone;
 use super::{Auth, answer};
 use crate::error::{Error, Kind};
 use crate::metrics::{PinReason, RefusalReason};
@@ -27,7 +28,7 @@ impl Client {
         let Some((length, class)) = self.front else { return Ok(()) };
         let why = if self.mux.shares { reason(class) } else { PinReason::Session };
         match class {
-            Class::Local(Local::Reset) => {
+            Class::Local(Local::Reset) if self.front_is_alone() => {
                 self.take_front();
                 self.outlet.deliver(b"+RESET\r\n");
                 self.reset_state();
@@ -128,7 +129,7 @@ impl Client {
         };
         self.take_front();
         let key = Key { database, ..self.key.clone() };
-        self.become_key(key, |_| answer::OK.into()).await
+        self.become_key(key, |_| answer::OK.into()).await.map(drop)
     }
 
     async fn hello(&mut self) -> Result<(), End> {
@@ -143,30 +144,34 @@ impl Client {
         key.resp3 = hello.version.map_or(key.resp3, |version| version == 3);
         let (resp3, id) = (key.resp3, self.mux.next_id());
         let name = hello.name.map(<[u8]>::to_vec);
-        self.become_key(key, move |server| server.reply(resp3, id)).await?;
-        if let Some(name) = name
-            && self.key.resp3 == resp3
-        {
+        let became = self.become_key(key, move |server| server.reply(resp3, id)).await?;
+        if let Some(name) = name.filter(|_| became) {
             self.name = name;
         }
         Ok(())
     }
 
-    /// Uses connections of another key from now on, if one can be had, and says so.
-    async fn become_key(&mut self, key: Key, reply: impl FnOnce(&super::backend::Hello) -> Vec<u8>) -> Result<(), End> {
+    /// Whether the request at the front is a command without arguments.
+    pub(super) fn front_is_alone(&self) -> bool {
+        self.front.and_then(|(length, _)| self.input.get(..length)).is_some_and(is_alone)
+    }
+
+    /// Uses connections of another key from now on, if one can be had, and says so. False: it has been told why not.
+    async fn become_key(&mut self, key: Key, reply: impl FnOnce(&super::backend::Hello) -> Vec<u8>) -> Result<bool, End> {
         match self.mux.lanes.lane(&key).await {
             Ok(lane) => {
                 self.key = key;
                 self.forget_lane();
                 self.outlet.deliver(&reply(&lane.hello));
-                Ok(())
+                Ok(true)
             }
             Err(error) => {
                 if self.heed_refusal(&error, 1)? {
-                    return self.refuse_unknown();
+                    self.refuse_unknown()?;
+                } else {
+                    self.refuse_for(&error, 1);
                 }
-                self.refuse_for(&error, 1);
-                Ok(())
+                Ok(false)
             }
         }
     }
@@ -217,6 +222,13 @@ pub(super) fn is_plain_hello(frame: &[u8]) -> bool {
     let (hello, error) = gate::hello_options(&options);
     let is_hello = arguments.first().is_some_and(|name| name.eq_ignore_ascii_case(b"hello"));
     is_hello && error.is_none() && hello.auth.is_empty()
+}
+
+/// The name that a HELLO gives.
+pub(super) fn hello_name(frame: &[u8]) -> Option<Vec<u8>> {
+    let arguments = parse(frame).ok()?;
+    let options: Vec<&[u8]> = arguments.iter().skip(1).map(|argument| &**argument).collect();
+    gate::hello_options(&options).0.name.map(<[u8]>::to_vec)
 }
 
 /// The version that a HELLO asks for.

@@ -136,6 +136,12 @@ impl Outlet {
         }
     }
 
+    /// True when the client has left.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.stream.borrow().is_none()
+    }
+
     /// Whether and why it must be closed.
     #[must_use]
     pub fn fate(&self) -> Option<Fate> {

@@ -116,12 +116,12 @@ impl Own {
 
     /// Nothing that is owed stands before an answer of the proxy's own.
     fn settled(&self) -> bool {
-        self.up.is_empty() && self.track.owed() == usize::from(self.aborted && self.track.is_counted())
+        self.up.is_empty() && self.replies.at_boundary() && self.track.owed() == usize::from(self.aborted && self.track.is_counted())
     }
 
     /// What it was for is over, and nothing of it is left.
     fn is_done(&self) -> bool {
-        self.sent_any && self.up.is_empty() && self.track.is_free() && !self.session
+        self.sent_any && self.up.is_empty() && self.replies.at_boundary() && self.track.is_free() && !self.session
     }
 
     fn send(&mut self, class: Class, frame: &[u8]) {
@@ -229,7 +229,8 @@ impl Own {
             }
             let Some(reply) = reply else { break };
             let head = self.head.get(..self.head_length).unwrap_or_default();
-            self.refused |= head.starts_with(b"-WRONGPASS") || head.starts_with(b"-ERR invalid pas");
+            let logs_in = matches!(self.track.next(), Some(Expect::Login | Expect::Hello(_)));
+            self.refused |= logs_in && (head.starts_with(b"-WRONGPASS") || head.starts_with(b"-ERR invalid pas"));
             if !self.track.is_counted() && self.track.owed() == 0 {
                 if head.starts_with(b"-ERR Protocol")
                     && let Some(words) = &self.last_words

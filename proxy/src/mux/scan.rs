@@ -4,6 +4,7 @@
 use crate::metrics::RequestClass;
 use crate::redis::class::{Class, Transaction};
 use crate::redis::frame::{RequestError, RequestKind, RequestScanner};
+use crate::redis::head::Head;
 use crate::redis::table::classify;
 
 /// What a client's bytes begin with.
@@ -53,17 +54,19 @@ pub(super) fn scan(scanner: &mut RequestScanner, bytes: &[u8], scanned: usize, s
             Class::Read | Class::Write | Class::Transaction(Transaction::Exec | Transaction::Discard | Transaction::Unwatch) if shares => {
                 (found.run, found.requests) = (end, found.requests + 1);
             }
-            Class::Transaction(Transaction::Multi) if shares => match whole_transaction(bytes.get(end..).unwrap_or_default()) {
-                Some((length, requests)) => {
-                    found.scanned = end + length;
-                    (found.run, found.requests) = (found.scanned, found.requests + 1 + requests);
-                    found.class = RequestClass::Transaction;
+            Class::Transaction(Transaction::Multi) if shares && is_alone(frame) => {
+                match whole_transaction(bytes.get(end..).unwrap_or_default()) {
+                    Some((length, requests)) => {
+                        found.scanned = end + length;
+                        (found.run, found.requests) = (found.scanned, found.requests + 1 + requests);
+                        found.class = RequestClass::Transaction;
+                    }
+                    None => {
+                        found.front = Some((end - found.run, class));
+                        break;
+                    }
                 }
-                None => {
-                    found.front = Some((end - found.run, class));
-                    break;
-                }
-            },
+            }
             _ => {
                 found.front = Some((end - found.run, class));
                 break;
@@ -73,8 +76,9 @@ pub(super) fn scan(scanner: &mut RequestScanner, bytes: &[u8], scanned: usize, s
     found
 }
 
-/// The rest of a transaction whose MULTI stands before `bytes`: its length and how many requests it is, if all of it is here up to EXEC or DISCARD
-/// and every command in it could be shared. Queued commands do not block, so blocking ones may be among them.
+/// The rest of a transaction whose MULTI stands before `bytes`: its length and how many requests it is, if all of it is here up to EXEC and every
+/// command in it could be shared by itself: the server may refuse the MULTI (an ACL, say), and then they are carried out one by one. EXEC
+/// ends a transaction even where it is refused; DISCARD does not, and so is not trusted.
 fn whole_transaction(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut scanner = RequestScanner::new();
     let (mut at, mut requests) = (0, 0);
@@ -87,10 +91,15 @@ fn whole_transaction(bytes: &[u8]) -> Option<(usize, usize)> {
         }
         requests += 1;
         match classify(frame)? {
-            Class::Transaction(Transaction::Exec | Transaction::Discard) => return Some((at, requests)),
-            // WATCH inside MULTI and MULTI inside MULTI are refused and change nothing.
-            Class::Read | Class::Write | Class::Wait | Class::Blocking | Class::Transaction(_) => {}
+            Class::Transaction(Transaction::Exec) if is_alone(frame) => return Some((at, requests)),
+            Class::Read | Class::Write => {}
             _ => return None,
         }
     }
+}
+
+/// A command without arguments. With some, MULTI and EXEC are errors that begin and end nothing.
+pub(super) fn is_alone(frame: &[u8]) -> bool {
+    let mut head = Head::new(frame);
+    matches!((head.next(), head.next()), (Some(Ok(_)), None))
 }

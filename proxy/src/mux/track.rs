@@ -23,6 +23,8 @@ pub enum Expect {
     Discard,
     /// Whether the watch is over indeed.
     Unwatch,
+    /// Whether a login was right.
+    Login,
     /// That it no longer blocks.
     Blocking,
     /// The client's database from now on.
@@ -70,6 +72,8 @@ pub struct Track {
     stays: bool,
     /// It bears the client's name.
     named: bool,
+    /// State that not even RESET takes away, or nobody knows.
+    indelible: bool,
     /// State that nothing takes away, or nobody knows.
     forever: bool,
     /// It is of no use to others, though the client may go on with it.
@@ -114,6 +118,7 @@ impl Track {
                 Expect::Plain
             }
             Class::Pinning(Pinning::Forever) | Class::Unknown => {
+                self.indelible = true;
                 self.forever = true;
                 Expect::Plain
             }
@@ -123,11 +128,22 @@ impl Track {
             }
             Class::Local(Local::Auth) => {
                 self.stays = true;
-                Expect::Plain
+                Expect::Login
             }
             _ => meaning.unwrap_or(Expect::Plain),
         };
         self.expect(expect);
+    }
+
+    /// False when RESET makes the connection as good as new.
+    #[must_use]
+    pub fn is_indelible(&self) -> bool {
+        self.indelible
+    }
+
+    /// The client has given the connection a name itself.
+    pub fn is_named(&mut self) {
+        self.named = true;
     }
 
     /// The connection is given the client's name, by a request of the proxy's own.
@@ -171,7 +187,7 @@ impl Track {
         // The connection is to a server that has become a replica, or no longer knows the login: the next client gets another.
         self.outlived |= head.starts_with(b"-READONLY") || head.starts_with(b"-NOAUTH");
         match expect {
-            Expect::Plain | Expect::Swallow => {}
+            Expect::Plain | Expect::Swallow | Expect::Login => {}
             Expect::Exec if !head.starts_with(b"-") || head.starts_with(b"-EXECABORT") => {}
             Expect::Discard | Expect::Unwatch if ok => {}
             // `-ERR EXEC without MULTI` and its kind: the state is not what we think it is.

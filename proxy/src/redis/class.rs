@@ -79,7 +79,6 @@ pub enum Pinning {
     Silent,
     /// CLIENT TRACKING, CACHING, ID, INFO, … ASKING, READONLY, READWRITE. RESET clears it.
     Connection,
-    /// CLIENT REPLY, NO-EVICT, CAPA, SCRIPT DEBUG, …: state that not even RESET clears on every server, or replies that cannot be counted any
-    /// more. The connection must be closed in the end.
+    /// CLIENT NO-EVICT, NO-TOUCH, CAPA, SCRIPT DEBUG, …: state that not even RESET clears on every server. The connection must be closed in the end.
     Forever,
 }

@@ -63,6 +63,7 @@ impl Client {
             Some(_) => {}
             None => self.deadline = Some(Box::pin(sleep_until(at))),
         }
+        let waits = self.outlet.owed() > 0 || self.has_run();
         let Some(deadline) = self.deadline.as_mut().filter(|_| !self.draining || self.accepted.elapsed() < FRESH) else {
             return Poll::Pending;
         };
@@ -72,12 +73,22 @@ impl Client {
             return Poll::Pending;
         }
         // Silent, but waiting for a reply: the server is slow, not the client gone.
-        if self.outlet.owed() > 0 {
+        if waits {
             deadline.as_mut().reset(Instant::now() + limit);
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         Poll::Ready(Err(End::Idle))
+    }
+
+    /// Ready when a client with a connection of its own has been silent for `idle_timeout`.
+    pub(in super::super) fn poll_silence(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<End> {
+        let at = Instant::now() + self.mux.listener.idle_timeout;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if moved || deadline.deadline() > at {
+            deadline.as_mut().reset(at);
+        }
+        deadline.as_mut().poll(cx).map(|()| End::Idle)
     }
 
     pub(super) async fn finish(self, end: End) -> Report {

@@ -26,8 +26,8 @@ const TURN_BYTES: usize = 512 * 1024;
 /// A lane that owes replies and has received nothing for so long is busy with something slow.
 const STUCK_AFTER: Duration = Duration::from_millis(10);
 /// How long a client that takes nothing may hold up the others behind it, and how long one that takes little.
-const NO_PROGRESS: Duration = Duration::from_millis(50);
-const LITTLE_PROGRESS: Duration = Duration::from_millis(500);
+const NO_PROGRESS: Duration = Duration::from_millis(500);
+const LITTLE_PROGRESS: Duration = Duration::from_secs(2);
 
 /// Moves bytes until the lane has retired or is lost. Not cancel-safe: to be run in a task of its own.
 pub async fn drive(lane: Rc<Lane>, mut lease: Lease<RedisServer>) -> End {
@@ -58,8 +58,8 @@ pub async fn drive(lane: Rc<Lane>, mut lease: Lease<RedisServer>) -> End {
     }
 }
 
-/// Enough of a reply to know `-READONLY` and `-NOAUTH`.
-const FIRST: usize = 8;
+/// Enough of a reply to know the whole of what a server says when it is READONLY or wants AUTH: a script may say the word alone.
+const FIRST: usize = 21;
 
 /// What a poll of the driver asks for.
 enum Turn {
@@ -144,7 +144,9 @@ impl Driver {
         let mut shared = lane.shared.borrow_mut();
         let now = Instant::now();
         shared.progress = now;
-        shared.stuck = false;
+        if std::mem::take(&mut shared.stuck) {
+            self.lane.freed.notify_waiters();
+        }
         // `bytes[begin..at]` belongs to the head of the queue, of which `settled` requests have been answered in it.
         let (mut begin, mut at, mut settled) = (0, 0, 0);
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -206,9 +208,9 @@ impl Driver {
             self.known += 1;
         }
         if self.known == FIRST {
-            if self.first.starts_with(b"-READONL") {
+            if self.first.starts_with(b"-READONLY You can't w") {
                 self.lane.retire_for("READONLY");
-            } else if self.first.starts_with(b"-NOAUTH") && self.lane.logged_in {
+            } else if self.first.starts_with(b"-NOAUTH Authenticatio") && self.lane.logged_in {
                 self.lane.retire_for("NOAUTH");
             }
         }
@@ -261,6 +263,7 @@ impl Driver {
         }
         self.hold_up = None;
         self.lane.shared.borrow_mut().held_up = false;
+        self.lane.freed.notify_waiters();
         Poll::Ready(())
     }
 }

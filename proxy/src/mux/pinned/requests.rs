@@ -1,8 +1,11 @@
 //! The client's side: what becomes of each of its requests while it has a connection of its own.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+
+use prometheus::IntGauge;
 
 use super::super::client::{Client, End, MAX_REQUEST};
 use super::super::local;
@@ -21,25 +24,32 @@ impl Client {
         let leases = Rc::clone(&self.mux.leases);
         let lease = match leases.try_take(&self.key) {
             Some(lease) => lease,
-            None => match leases.take(&self.key).await {
+            None => match self.watching(leases.take(&self.key.clone())).await {
                 Ok(lease) => lease,
                 Err(error) if self.heed_refusal(&error, 1)? => return Ok(()),
                 Err(error) => return self.no_connection(&error),
             },
         };
         self.mux.metrics.pins.of(reason).inc();
-        self.mux.metrics.pinned.inc();
+        if self.at_end && matches!(self.front, Some((_, Class::Blocking))) {
+            // It has left while it waited: nothing may be taken from a list for it.
+            lease.give_back();
+            return Err(End::Left);
+        }
+        let pinned = Pinned::new(&self.mux.metrics.pinned);
         let mut pin = Own::new(lease, reason == PinReason::Session, self.mux.metrics.clone());
         pin.name.clone_from(&self.name);
         let ended = self.drive(&mut pin).await;
-        self.mux.metrics.pinned.dec();
+        drop(pinned);
         let as_opened = self.key == *pin.lease.key();
         self.forget_lane();
         match ended {
             Ok(true) => {
                 self.reset_state();
-                // RESET has logged the connection out.
-                pin.lease.clean_and_give_back();
+                // RESET has logged the connection out, and there is what it leaves alone.
+                if !pin.track.is_indelible() {
+                    pin.lease.clean_and_give_back();
+                }
                 return Ok(());
             }
             Ok(false) => {}
@@ -53,6 +63,23 @@ impl Client {
             After::Close => drop(pin.lease),
         }
         ended.map(drop)
+    }
+
+    /// Waits for a connection, and notices meanwhile that the client leaves.
+    async fn watching<T>(&mut self, taking: impl Future<Output = T>) -> T {
+        let mut taking = pin!(taking);
+        poll_fn(|cx| {
+            while !self.at_end && self.input.len() <= MAX_REQUEST {
+                match self.poll_read_more(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    // Broken is left, too.
+                    Poll::Ready(Err(_)) => self.at_end = true,
+                    Poll::Pending => break,
+                }
+            }
+            taking.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// The request at the front cannot be served: the client hears why, and goes on with the next. Of one that has not come whole, the rest
@@ -107,10 +134,17 @@ impl Client {
                 break;
             }
         }
+        let before = self.bytes_up;
         if let Poll::Ready(free) = self.poll_up(cx, pin)? {
             return Poll::Ready(Ok(free));
         }
-        self.ended(pin, flushed)
+        let ended = self.ended(pin, flushed);
+        if ended.is_pending() && !self.draining && !self.mux.listener.idle_timeout.is_zero() {
+            // A subscriber that hears something is not idle.
+            let moved = self.bytes_up > before || turn > 0 || !flushed || pin.track.owed() > 0;
+            return self.poll_silence(cx, moved).map(Err);
+        }
+        ended
     }
 
     /// Whether the client leaves, or is closed because the process drains.
@@ -257,7 +291,7 @@ impl Client {
         }
         let Some((_, class)) = self.front else { return Ok(()) };
         let (meaning, frame) = match class {
-            Class::Local(Local::Reset) => {
+            Class::Local(Local::Reset) if self.front_is_alone() => {
                 // An older server's refusal could not be told from other replies here; where they are counted, it is.
                 pin.reset_sent = pin.track.is_counted() || pin.lease.connection().hello().is_at_least(6, 2);
                 (Some(Expect::Reset), self.take_front())
@@ -272,12 +306,33 @@ impl Client {
                     // With a login in it, or nobody knows: the connection may be another user's from now on.
                     pin.track.stay();
                 }
+                if let Some(name) = local::hello_name(&frame) {
+                    self.name.clone_from(&name);
+                    (pin.name, pin.named) = (name, true);
+                    pin.track.is_named();
+                }
                 (local::version(&frame).map(|version| Expect::Hello(version == 3)), frame)
             }
             _ => (None, self.take_front()),
         };
         pin.send_meaning(class, meaning, &frame);
         Ok(())
+    }
+}
+
+/// Counts a client that has a connection of its own, for as long as it lives.
+struct Pinned(IntGauge);
+
+impl Pinned {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
