@@ -3,6 +3,8 @@
 //! One thread per worker, each a runtime of its own with its own listening sockets and its own stock, so that a client's bytes never cross
 //! threads. The calling thread looks at files and names, and leads the drain.
 
+mod pooled;
+
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
@@ -18,14 +20,13 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{ClientAuth, Config, ListenAddr, Listener, PoolMode, Process, Protocol, read_pair};
+use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol, read_pair};
 use crate::control::{Vital, Vitals};
 use crate::drain::Drain;
 use crate::error_log::ErrorLog;
 use crate::listener::{Bound, Places, accept, bind};
 use crate::metrics::{ListenerMetrics, Metrics};
-use crate::mux::{Auth, Identity, Key, Lanes, Mux, RedisServer};
-use crate::pool::{Budget, LeaseLimits, Leases, Limits, Stock};
+use crate::pool::{Budget, Limits, Stock};
 use crate::reload::Reloaded;
 use crate::serve::{ClientSecret, Service};
 use crate::tls;
@@ -279,42 +280,6 @@ impl Shared {
     /// Shares that differ by one at most and add up to the whole.
     fn min_idle(&self, worker: usize, workers: usize) -> usize {
         (self.listener.pool.min_idle + worker) / workers
-    }
-
-    /// What one worker shares among its clients; `None` in the modes that do not share.
-    fn mux(&self, worker: usize, workers: usize, drain: &Drain) -> Option<Rc<Mux>> {
-        let (listener, pool) = (&self.listener, &self.listener.pool);
-        let shares = match pool.mode {
-            PoolMode::Relay => return None,
-            PoolMode::Session => false,
-            PoolMode::Multiplex => true,
-        };
-        let server = Arc::new(RedisServer::new(Arc::clone(&self.upstream)));
-        let home = Key { identity: Identity::Proxy, database: server.database(), resp3: false };
-        let limits = LeaseLimits { max_idle_age: pool.max_idle_age, max_lifetime: pool.max_lifetime, wait_timeout: pool.wait_timeout };
-        let ready = Some((home.clone(), self.min_idle(worker, workers)));
-        let leases = Leases::new(server, Arc::clone(&self.budget), limits, ready, self.metrics.clone());
-        let logs_in = listener.upstream.credentials.is_some();
-        let auth = match (&self.client_secret, logs_in) {
-            (Some(secret), _) => {
-                let secret = Arc::clone(secret);
-                Auth::Local(Rc::new(move |password| secret.current().matches(password)))
-            }
-            (None, true) => Auth::Open,
-            (None, false) => Auth::Server,
-        };
-        Some(Rc::new(Mux {
-            lanes: Lanes::new(Rc::clone(&leases), pool.max_idle_age, logs_in, self.metrics.clone(), Arc::clone(&self.errors)),
-            listener: Arc::clone(listener),
-            shares,
-            auth,
-            home,
-            leases,
-            closing: drain.closing.child_token(),
-            cut: drain.cut.child_token(),
-            metrics: self.metrics.clone(),
-            ids: (Cell::new(u64::try_from(worker).unwrap_or(0)), u64::try_from(workers).unwrap_or(1)),
-        }))
     }
 
     fn limits(&self, worker: usize, workers: usize) -> Limits {

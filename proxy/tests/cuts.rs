@@ -18,7 +18,6 @@ mod support;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use exchanges::Exchange;
 use lab::{Proxy, Redis, Resp, free_port};
@@ -130,13 +129,13 @@ impl Bench {
         connect(self.port).await
     }
 
-    /// What comes on a direct connection. Nobody says how much that is, so it is waited for until nothing more comes.
+    /// What comes on a direct connection: so many replies, or all until the server closes.
     async fn record(&self, exchange: &Exchange) -> Wanted {
         let mut stream = connect(self.redis.plain_port().unwrap()).await;
         stream.write_all(&exchange.requests).await.unwrap();
         let (mut bytes, mut is_closed) = (Vec::new(), false);
-        while let Ok(read) = timeout(Duration::from_millis(40), stream.read_buf(&mut bytes)).await {
-            if read.unwrap() == 0 {
+        while exchange.closes || frames(&bytes).len() < exchange.replies {
+            if timeout(SOON, stream.read_buf(&mut bytes)).await.expect("the server answers").unwrap() == 0 {
                 is_closed = true;
                 break;
             }

@@ -1,8 +1,6 @@
 //! What the proxy answers itself where connections are shared: the commands that are about the client and not about the data. `[pure]`
 
-use std::borrow::Cow;
-
-use crate::redis::gate::{self, is_name};
+use crate::redis::gate::is_name;
 
 /// `+OK`.
 pub(super) const OK: &[u8] = b"+OK\r\n";
@@ -42,19 +40,6 @@ pub(super) fn set_info(attribute: &[u8], value: &[u8]) -> Result<(), Vec<u8>> {
 #[must_use]
 pub(super) fn unknown_subcommand(subcommand: &[u8]) -> Vec<u8> {
     [b"-ERR unknown subcommand '".as_slice(), &printable(subcommand), b"'. Try CLIENT HELP.\r\n"].concat()
-}
-
-/// To AUTH where the proxy logs in and asks no password of clients.
-#[must_use]
-pub(super) fn open_auth(options: &[&[u8]]) -> Cow<'static, [u8]> {
-    match options {
-        [] => Cow::Borrowed(b"-ERR wrong number of arguments for 'auth' command\r\n"),
-        [_] => Cow::Borrowed(NO_PASSWORD),
-        // The default user of a server without a password takes any.
-        [user, _] if *user == b"default" => Cow::Borrowed(OK),
-        [_, _] => Cow::Borrowed(gate::WRONG_PASSWORD),
-        _ => Cow::Borrowed(b"-ERR syntax error\r\n"),
-    }
 }
 
 /// A reply line must not end early: line ends become blanks, and it is cut at 128 bytes, as Redis does.

@@ -24,6 +24,8 @@ pub struct RedisServer {
     upstream: Arc<Upstream>,
     /// The database of the configuration: no client asked for it.
     database: u32,
+    /// Clients log in at the server themselves: what it says to their logins, and to who has none, is for them.
+    clients_log_in: bool,
 }
 
 /// A connection that is logged in, for one worker.
@@ -48,11 +50,11 @@ impl Link {
 }
 
 impl RedisServer {
-    /// The server behind `upstream`.
+    /// The server behind `upstream`. `clients_log_in`: the proxy has no login of its own, and asks none of clients.
     #[must_use]
-    pub fn new(upstream: Arc<Upstream>) -> Self {
+    pub fn new(upstream: Arc<Upstream>, clients_log_in: bool) -> Self {
         let database = upstream.config().database.as_deref().and_then(|number| number.parse().ok()).unwrap_or(0);
-        Self { upstream, database }
+        Self { upstream, database, clients_log_in }
     }
 
     /// The database that clients start in.
@@ -71,7 +73,7 @@ impl RedisServer {
         };
         Wish {
             account,
-            is_clients: matches!(key.identity, Identity::Client(_)),
+            is_clients: self.clients_log_in || matches!(key.identity, Identity::Client(_)),
             resp3: key.resp3,
             database: key.database,
             is_database_clients: key.database != self.database,

@@ -8,7 +8,9 @@
 //! Order is kept by one rule: whatever is not a shared request waits until all replies before it have been delivered, and nothing behind it is
 //! looked at until it is done.
 
-use std::future::{Future as _, poll_fn};
+mod leaving;
+
+use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,18 +18,19 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::ReadBuf;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
+
+pub(super) use leaving::End;
 
 use super::lane::Lane;
-use super::outlet::{Fate, Outlet};
+use super::outlet::Outlet;
 use super::scan::{Scan, scan};
 use super::{Key, Mux};
-use crate::error::{Error, Kind, Side};
-use crate::metrics::{CloseReason, RequestClass};
+use crate::metrics::RequestClass;
 use crate::redis::class::Class;
 use crate::redis::frame::{RequestError, RequestScanner};
 use crate::relay::Report;
-use crate::stream::{Stream, linger, with_buffer};
+use crate::stream::{Stream, with_buffer};
 
 /// A request that is not whole by then goes over a connection of the client's own, as it comes.
 pub(super) const MAX_REQUEST: usize = 64 * 1024;
@@ -37,9 +40,6 @@ const TURN_BYTES: usize = 256 * 1024;
 const MAX_OWED: usize = 64 * 1024;
 /// First byte of a TLS ClientHello's record. No request of Redis' begins so, and a server would wait for the end of its line.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// How long after it was accepted a client may take to say its first word, though the process drains.
-const FRESH: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// One client.
 pub(super) struct Client {
     pub(super) mux: Rc<Mux>,
@@ -66,6 +66,8 @@ pub(super) struct Client {
     pub(super) locked: bool,
     /// Wrong passwords so far.
     pub(super) wrong: u32,
+    /// It was told that a login is needed.
+    pub(super) asked: bool,
     pub(super) bytes_up: u64,
     pub(super) draining: bool,
     accepted: Instant,
@@ -82,33 +84,12 @@ enum Next {
     Big,
 }
 
-/// How a client's visit ends.
-pub(super) enum End {
-    /// It left, or said QUIT.
-    Left,
-    /// It has to be closed.
-    Fate(Fate),
-    /// Its connection broke.
-    ClientBroke(std::io::Error),
-    /// It was told that it broke the protocol.
-    Protocol(Error),
-    /// The server closed the client's own connection.
-    UpstreamClosed,
-    /// The client's own connection broke.
-    UpstreamBroke(Error),
-    /// It was silent for `idle_timeout`.
-    Idle,
-    /// The process drains and nothing is owed to it.
-    Drained,
-    /// The process ends.
-    Cut,
-}
-
 /// Serves one client to its end; `early` was read before.
 pub async fn serve(stream: Stream, early: BytesMut, mux: &Rc<Mux>, accepted: Instant) -> Report {
+    let locked = Client::starts_locked(mux);
     let client = Client {
         outlet: Rc::new(Outlet::new(stream, mux.metrics.bytes_down.clone())),
-        scanner: RequestScanner::new(),
+        scanner: if locked { RequestScanner::unauthenticated() } else { RequestScanner::new() },
         bytes_up: early.len() as u64,
         input: early,
         scanned: 0,
@@ -119,8 +100,9 @@ pub async fn serve(stream: Stream, early: BytesMut, mux: &Rc<Mux>, accepted: Ins
         lane: None,
         key: mux.home.clone(),
         name: Vec::new(),
-        locked: false,
+        locked,
         wrong: 0,
+        asked: false,
         draining: false,
         accepted,
         deadline: None,
@@ -159,12 +141,8 @@ impl Client {
             if let Err(end) = done {
                 break end;
             }
-            if self.locked
-                && let Err(end) = Box::pin(self.log_in_again()).await
-            {
-                break end;
-            }
         };
+        let end = self.leaves(end);
         // Boxed for the same reason.
         Box::pin(self.finish(end)).await
     }
@@ -205,7 +183,7 @@ impl Client {
                 return if self.outlet.owes_nothing() { Poll::Ready(Ok(Next::Front)) } else { Poll::Pending };
             }
             if self.scanned < self.input.len() {
-                let found = scan(&mut self.scanner, &self.input, self.scanned, self.mux.shares);
+                let found = scan(&mut self.scanner, &self.input, self.scanned, self.mux.shares && !self.locked);
                 self.note(&found);
                 continue;
             }
@@ -243,7 +221,7 @@ impl Client {
                 return Poll::Ready(Err(End::Protocol(super::speaks_tls())));
             }
             self.count(bytes.len());
-            let mut found = scan(&mut self.scanner, bytes, 0, self.mux.shares);
+            let mut found = scan(&mut self.scanner, bytes, 0, self.mux.shares && !self.locked);
             let mut rest = bytes;
             if found.requests > 0
                 && let Some(lane) = self.usable_lane()
@@ -330,6 +308,9 @@ impl Client {
                 Ok(())
             }
             Err(error) => {
+                if self.heed_refusal(&error, self.run.1)? {
+                    return Ok(());
+                }
                 let (bytes, requests, _) = mem::replace(&mut self.run, (0, 0, RequestClass::Shared));
                 self.input.advance(bytes);
                 self.scanned -= bytes;
@@ -344,6 +325,25 @@ impl Client {
         self.lane = None;
     }
 
+    /// It has to log in first: what it has sent is looked at again, as from a client that has not.
+    pub(super) fn lock(&mut self) {
+        self.locked = true;
+        self.look_again(RequestScanner::unauthenticated());
+    }
+
+    /// It need not log in (any more).
+    pub(super) fn unlock(&mut self) {
+        if mem::take(&mut self.locked) {
+            self.look_again(RequestScanner::new());
+        }
+    }
+
+    fn look_again(&mut self, scanner: RequestScanner) {
+        self.forget_lane();
+        self.scanner = scanner;
+        (self.run, self.front, self.broken, self.scanned) = ((0, 0, RequestClass::Shared), None, None, 0);
+    }
+
     /// Takes the whole request at the front out of the input.
     pub(super) fn take_front(&mut self) -> BytesMut {
         let length = self.front.take().map_or(0, |(length, _)| length);
@@ -354,88 +354,4 @@ impl Client {
         }
         frame
     }
-
-    /// True when closing the client now loses nothing.
-    fn is_idle(&self, flushed: bool) -> bool {
-        self.outlet.owed() == 0 && flushed && self.input.is_empty() && self.scanner.at_boundary()
-    }
-
-    /// While it drains, and with an `idle_timeout`: silence means something.
-    fn poll_idle(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<Result<Next, End>> {
-        let idle = self.is_idle(self.outlet.waiting() == 0);
-        if self.draining && idle && !self.outlet.has_unread() && (self.bytes_up > 0 || self.accepted.elapsed() >= FRESH) {
-            return Poll::Ready(Err(End::Drained));
-        }
-        let limit = self.mux.listener.idle_timeout;
-        let at = if self.draining {
-            self.accepted + FRESH
-        } else if limit.is_zero() {
-            return Poll::Pending;
-        } else {
-            Instant::now() + limit
-        };
-        match &mut self.deadline {
-            Some(deadline) if moved || deadline.deadline() > at => deadline.as_mut().reset(at),
-            Some(_) => {}
-            None => self.deadline = Some(Box::pin(sleep_until(at))),
-        }
-        let Some(deadline) = self.deadline.as_mut().filter(|_| !self.draining || self.accepted.elapsed() < FRESH) else {
-            return Poll::Pending;
-        };
-        ready!(deadline.as_mut().poll(cx));
-        if self.draining {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        // Silent, but waiting for a reply: the server is slow, not the client gone.
-        if self.outlet.owed() > 0 {
-            deadline.as_mut().reset(Instant::now() + limit);
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(Err(End::Idle))
-    }
-
-    async fn finish(self, end: End) -> Report {
-        let (reason, error) = match &end {
-            End::Left => (CloseReason::Client, None),
-            End::Fate(Fate::UpstreamLost) => {
-                (CloseReason::UpstreamError, Some(Error::upstream(Kind::Io, "the connection that owed it replies was lost")))
-            }
-            End::Fate(Fate::SlowReader) => {
-                let why = "the client did not take its replies, and others waited behind them";
-                (CloseReason::SlowReader, Some(Error::client(Kind::Limit, why)))
-            }
-            End::Fate(Fate::Broken(kind)) => (CloseReason::ClientError, Some(Error::io(Side::Client, &(*kind).into()))),
-            End::ClientBroke(error) => (CloseReason::ClientError, Some(Error::io(Side::Client, error))),
-            End::Protocol(error) => (CloseReason::Protocol, Some(error.clone())),
-            End::UpstreamClosed => (CloseReason::Upstream, None),
-            End::UpstreamBroke(error) => (CloseReason::UpstreamError, Some(error.clone())),
-            End::Idle => (CloseReason::Idle, None),
-            End::Drained => (CloseReason::Drain, None),
-            End::Cut => (CloseReason::Cut, None),
-        };
-        let bytes_down = self.outlet.bytes();
-        if let Some((mut stream, unsent)) = self.outlet.take() {
-            match end {
-                End::Cut | End::Fate(Fate::SlowReader) => stream.reset(),
-                End::Fate(Fate::Broken(_)) | End::ClientBroke(_) => {}
-                // With FIN even where the upstream broke: what it answered before must not be lost to a reset.
-                _ => part(&mut stream, &unsent).await,
-            }
-        }
-        Report { reason, error, bytes_up: self.bytes_up, bytes_down }
-    }
-}
-
-/// Writes what is left and closes in good order, within the time that [`linger`] takes.
-async fn part(stream: &mut Stream, unsent: &[u8]) {
-    use tokio::io::AsyncWriteExt as _;
-    // One that has gone needs no last words.
-    let _ = tokio::time::timeout(crate::stream::LINGER, async {
-        stream.write_all(unsent).await?;
-        stream.flush().await
-    })
-    .await;
-    linger(stream).await;
 }

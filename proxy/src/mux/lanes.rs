@@ -117,6 +117,7 @@ impl Lanes {
         if group.opening.replace(true) {
             return;
         }
+        self.heed_disowned(group);
         let (lanes, group) = (Rc::clone(self), Rc::clone(group));
         tokio::task::spawn_local(async move {
             let outcome = lanes.leases.take(&group.key).await;
@@ -126,6 +127,14 @@ impl Lanes {
                 Err(error) => lanes.failed(&group, &error),
             }
         });
+    }
+
+    /// Where the server has disowned a lane of this key, the idle connections are no better: what is opened next asks for the name's address
+    /// and logs in again.
+    fn heed_disowned(&self, group: &Group) {
+        if group.lanes.borrow().iter().any(|lane| lane.take_disowned()) {
+            self.leases.evict_idle_of(|_| true, EvictReason::ReadOnly);
+        }
     }
 
     fn opened(self: &Rc<Self>, group: &Rc<Group>, mut lease: Lease<RedisServer>) {
@@ -149,6 +158,7 @@ impl Lanes {
     }
 
     fn lane_ended(self: &Rc<Self>, group: &Rc<Group>, lane: &Rc<Lane>, end: End) {
+        self.heed_disowned(group);
         group.lanes.borrow_mut().retain(|one| !Rc::ptr_eq(one, lane));
         if let End::Lost(error, unsent) = end {
             self.metrics.evictions.of(EvictReason::ServerClosed).inc();
@@ -173,6 +183,18 @@ impl Lanes {
         self.tidy();
     }
 
+    /// Has all lanes of an identity retired; false if there are none.
+    pub fn retire_of(&self, identity: &Identity) -> bool {
+        let groups = self.groups.borrow();
+        let lanes = groups.iter().filter(|(key, _)| key.identity == *identity).flat_map(|(_, group)| group.lanes.borrow().clone());
+        let open: Vec<_> = lanes.filter(|lane| lane.is_open()).collect();
+        for lane in &open {
+            self.metrics.evictions.of(EvictReason::Reload).inc();
+            lane.retire();
+        }
+        !open.is_empty()
+    }
+
     /// Forgets keys that nobody uses: clients choose databases and logins.
     fn tidy(&self) {
         self.groups
@@ -191,9 +213,15 @@ impl Lanes {
             }
             let now = Instant::now();
             for lane in self.groups.borrow().values().flat_map(|group| group.lanes.borrow().clone()) {
-                let unused = lane.idle_since().is_some_and(|since| now.duration_since(since) >= self.max_idle_age);
-                if unused && lane.is_open() {
-                    self.metrics.evictions.of(EvictReason::IdleAge).inc();
+                let idle = lane.idle_since().map(|since| now.duration_since(since)).unwrap_or_default();
+                let reason = if idle >= self.max_idle_age {
+                    Some(EvictReason::IdleAge)
+                } else {
+                    // Clients choose logins and databases, and each has a lane.
+                    (idle >= LOOK && self.leases.is_wanted()).then_some(EvictReason::Pressure)
+                };
+                if let Some(reason) = reason.filter(|_| lane.is_open()) {
+                    self.metrics.evictions.of(reason).inc();
                     lane.retire();
                 } else {
                     lane.review();

@@ -1,36 +1,30 @@
 //! Requests that are about the client and not about the data: answered here where connections are shared.
 
 use std::borrow::Cow;
-use std::time::Duration;
-
-use bytes::BytesMut;
-use secrecy::SecretSlice;
-use tokio::time::{sleep, timeout};
 
 use super::client::{Client, End};
-use super::key::{Identity, Key, Login};
+use super::key::Key;
 use super::pinned::reason;
 use super::{Auth, answer};
 use crate::error::{Error, Kind};
 use crate::metrics::{PinReason, RefusalReason};
+use crate::redis;
 use crate::redis::class::{Class, Local};
 use crate::redis::command::{Arguments, parse};
 use crate::redis::frame::integer;
-use crate::redis::gate::{self, Answer};
+use crate::redis::gate;
 use crate::redis::table::classify;
-use crate::redis::{self, Greeting};
-
-/// How long a wrong password is left without an answer, and how many a client has.
-const WRONG_PASSWORD_DELAY: Duration = Duration::from_millis(200);
-const MAX_WRONG_PASSWORDS: u32 = 10;
 
 impl Client {
     /// Sees to the request at the front, nothing being owed before it: answers it, or gets the client a connection of its own for it.
     pub(super) async fn see_to_front(&mut self) -> Result<(), End> {
+        if self.locked {
+            return self.see_to_locked().await;
+        }
         if self.answer_here().await? {
             return Ok(());
         }
-        let Some((_, class)) = self.front else { return Ok(()) };
+        let Some((length, class)) = self.front else { return Ok(()) };
         let why = if self.mux.shares { reason(class) } else { PinReason::Session };
         match class {
             Class::Local(Local::Reset) => {
@@ -39,10 +33,13 @@ impl Client {
                 self.reset_state();
                 Ok(())
             }
+            Class::Local(Local::Auth | Local::Hello) if !self.input.get(..length).is_some_and(is_plain_hello) => {
+                let frame = self.take_front();
+                self.at_gate(&frame).await
+            }
             Class::Local(local) if self.mux.shares => match local {
                 Local::Select => self.select().await,
                 Local::Hello => self.hello().await,
-                Local::Auth => self.auth_by_server().await,
                 // Not as it should be: the server has the words for it.
                 _ => self.pin(why).await,
             },
@@ -52,6 +49,9 @@ impl Client {
 
     /// A request that grows too big to be kept until it is whole.
     pub(super) async fn pin_big(&mut self) -> Result<(), End> {
+        if self.locked {
+            return self.see_to_locked().await;
+        }
         match classify(&self.input) {
             Some(Class::Read | Class::Write | Class::Blocking | Class::Once | Class::Unknown | Class::Transaction(_)) => {
                 self.pin(if self.mux.shares { PinReason::BigRequest } else { PinReason::Session }).await
@@ -83,9 +83,14 @@ impl Client {
                 self.outlet.deliver(answer::OK);
                 return Err(End::Left);
             }
-            Class::Local(Local::Auth) if !self.mux.auth.asks_server() => {
+            Class::Local(Local::Auth | Local::Hello) if !self.mux.auth.asks_server() => {
+                let frame = self.input.get(..length).unwrap_or_default();
+                // Whatever might hold a password that is none of the server's business stays here: also a HELLO that breaks off before its AUTH.
+                if class == Class::Local(Local::Hello) && is_plain_hello(frame) {
+                    return Ok(false);
+                }
                 let frame = self.take_front();
-                self.auth(&frame).await?;
+                self.at_gate(&frame).await?;
             }
             Class::Local(local @ (Local::SetName | Local::GetName | Local::SetInfo | Local::MaintNotifications)) if shares => {
                 let frame = self.input.get(..length).unwrap_or_default().to_vec();
@@ -117,56 +122,6 @@ impl Client {
         })
     }
 
-    async fn auth(&mut self, frame: &[u8]) -> Result<(), End> {
-        let arguments = match parse(frame) {
-            Ok(arguments) => arguments,
-            Err(error) => {
-                self.refuse(RefusalReason::Protocol, &error.reply());
-                return Err(End::Protocol(Error::client(Kind::Protocol, error.to_string())));
-            }
-        };
-        let answer = match &self.mux.auth {
-            Auth::Local(check) => gate::answer(&arguments, &**check),
-            Auth::Open | Auth::Server => {
-                let options: Vec<&[u8]> = arguments.iter().skip(1).map(|argument| &**argument).collect();
-                Answer::Say(answer::open_auth(&options))
-            }
-        };
-        match answer {
-            Answer::Wrong => self.wrong_password(gate::WRONG_PASSWORD).await,
-            Answer::Say(reply) | Answer::Welcome { reply, .. } => {
-                self.outlet.deliver(&reply);
-                Ok(())
-            }
-            Answer::Quit(_) | Answer::Http => Ok(()),
-        }
-    }
-
-    /// A guesser has few tries, and each takes a while.
-    async fn wrong_password(&mut self, reply: &[u8]) -> Result<(), End> {
-        sleep(WRONG_PASSWORD_DELAY).await;
-        self.refuse(RefusalReason::Auth, reply);
-        self.wrong += 1;
-        if self.wrong < MAX_WRONG_PASSWORDS {
-            return Ok(());
-        }
-        Err(End::Protocol(Error::client(Kind::Login, format!("{} wrong passwords", self.wrong))))
-    }
-
-    /// AUTH where the server judges: a connection with this login can be had, or not.
-    async fn auth_by_server(&mut self) -> Result<(), End> {
-        let frame = self.take_front();
-        let arguments = parse(&frame).unwrap_or_default();
-        let login = match arguments.as_slice() {
-            [_, password] => login(None, password),
-            [_, user, password] => login(Some(user), password),
-            [_] => return self.say(b"-ERR wrong number of arguments for 'auth' command\r\n"),
-            _ => return self.say(b"-ERR syntax error\r\n"),
-        };
-        let key = Key { identity: login, ..self.key.clone() };
-        self.become_key(key, |_| answer::OK.into()).await
-    }
-
     async fn select(&mut self) -> Result<(), End> {
         let Some(database) = self.front.and_then(|(length, _)| database(self.input.get(..length)?)) else {
             return self.pin(PinReason::Once).await;
@@ -185,13 +140,6 @@ impl Client {
             return self.say(&error);
         }
         let mut key = self.key.clone();
-        for (user, password) in hello.auth {
-            match &self.mux.auth {
-                Auth::Server => key.identity = login(Some(user), password),
-                _ if self.is_right(user, password) => {}
-                _ => return self.wrong_password(gate::WRONG_PASSWORD).await,
-            }
-        }
         key.resp3 = hello.version.map_or(key.resp3, |version| version == 3);
         let (resp3, id) = (key.resp3, self.mux.next_id());
         let name = hello.name.map(<[u8]>::to_vec);
@@ -204,34 +152,6 @@ impl Client {
         Ok(())
     }
 
-    /// HELLO of a client with its own connection: without the password that only the proxy knows. `None`: it has been answered.
-    pub(super) async fn hello_for_server(&mut self) -> Result<Option<(Option<u8>, BytesMut)>, End> {
-        let frame = self.take_front();
-        let arguments = parse(&frame).unwrap_or_default();
-        let options: Vec<&[u8]> = arguments.iter().skip(1).map(|argument| &**argument).collect();
-        let (hello, error) = gate::hello_options(&options);
-        if hello.auth.is_empty() || self.mux.auth.asks_server() {
-            // The server has the words for what is wrong with it.
-            return Ok(Some((hello.version.filter(|_| error.is_none()), frame)));
-        }
-        if !hello.auth.iter().all(|(user, password)| self.is_right(user, password)) {
-            return self.wrong_password(gate::WRONG_PASSWORD).await.map(|()| None);
-        }
-        if let Some(error) = error {
-            return self.say(&error).map(|()| None);
-        }
-        let version = hello.version.unwrap_or(2);
-        Ok(Some((Some(version), gate::encode_hello(version, hello.name).as_slice().into())))
-    }
-
-    /// Whether the client may use what it uses; where nothing is asked of it, as a server without a password would say.
-    fn is_right(&self, user: &[u8], password: &[u8]) -> bool {
-        match &self.mux.auth {
-            Auth::Local(check) => check(password),
-            Auth::Open | Auth::Server => user == b"default",
-        }
-    }
-
     /// Uses connections of another key from now on, if one can be had, and says so.
     async fn become_key(&mut self, key: Key, reply: impl FnOnce(&super::backend::Hello) -> Vec<u8>) -> Result<(), End> {
         match self.mux.lanes.lane(&key).await {
@@ -241,13 +161,13 @@ impl Client {
                 self.outlet.deliver(&reply(&lane.hello));
                 Ok(())
             }
-            Err(error) => match &error.reply {
-                Some(reply) if key.identity != self.key.identity => self.wrong_password(reply).await,
-                _ => {
-                    self.refuse_for(&error, 1);
-                    Ok(())
+            Err(error) => {
+                if self.heed_refusal(&error, 1)? {
+                    return self.refuse_unknown();
                 }
-            },
+                self.refuse_for(&error, 1);
+                Ok(())
+            }
         }
     }
 
@@ -255,31 +175,9 @@ impl Client {
     pub(super) fn reset_state(&mut self) {
         self.key = self.mux.home.clone();
         self.name = Vec::new();
-        self.locked = matches!(self.mux.auth, Auth::Local(_));
         self.forget_lane();
-    }
-
-    /// Lets a client log in again that has said RESET.
-    pub(super) async fn log_in_again(&mut self) -> Result<(), End> {
-        let Auth::Local(check) = &self.mux.auth else { return Ok(()) };
-        let Some((mut stream, unsent)) = self.outlet.take() else { return Ok(()) };
-        let limit = self.mux.listener.upstream.connect_timeout;
-        let greeting = timeout(limit, async {
-            use tokio::io::AsyncWriteExt as _;
-            stream.write_all(&unsent).await.map_err(|error| Error::io(crate::error::Side::Client, &error))?;
-            redis::authenticate(&mut stream, std::mem::take(&mut self.input), &**check).await
-        });
-        let greeting = greeting.await;
-        self.outlet.put_back(stream);
-        match greeting {
-            Ok(Ok(Greeting::Welcome { forward })) => {
-                self.input = forward.as_slice().into();
-                self.locked = false;
-                Ok(())
-            }
-            Ok(Ok(Greeting::Left)) => Err(End::Left),
-            Ok(Err(error)) => Err(End::Protocol(error)),
-            Err(_) => Err(End::Protocol(Error::client(Kind::Timeout, "the client did not log in again in time"))),
+        if matches!(self.mux.auth, Auth::Local(_)) || Self::starts_locked(&self.mux) {
+            self.lock();
         }
     }
 
@@ -288,7 +186,14 @@ impl Client {
         Ok(())
     }
 
-    fn refuse(&self, why: RefusalReason, reply: &[u8]) {
+    /// To a client that the server wants to log in first.
+    fn refuse_unknown(&mut self) -> Result<(), End> {
+        self.asked = true;
+        self.refuse(RefusalReason::Auth, gate::NO_AUTH);
+        Ok(())
+    }
+
+    pub(super) fn refuse(&self, why: RefusalReason, reply: &[u8]) {
         self.mux.metrics.refusals.of(why).inc();
         self.outlet.deliver(reply);
     }
@@ -305,6 +210,22 @@ impl Client {
     }
 }
 
+/// A HELLO with nothing in it that could be a password, as far as this program can read it.
+pub(super) fn is_plain_hello(frame: &[u8]) -> bool {
+    let Ok(arguments) = parse(frame) else { return false };
+    let options: Vec<&[u8]> = arguments.iter().skip(1).map(|argument| &**argument).collect();
+    let (hello, error) = gate::hello_options(&options);
+    let is_hello = arguments.first().is_some_and(|name| name.eq_ignore_ascii_case(b"hello"));
+    is_hello && error.is_none() && hello.auth.is_empty()
+}
+
+/// The version that a HELLO asks for.
+pub(super) fn version(frame: &[u8]) -> Option<u8> {
+    let arguments = parse(frame).ok()?;
+    let options: Vec<&[u8]> = arguments.iter().skip(1).map(|argument| &**argument).collect();
+    gate::hello_options(&options).0.version
+}
+
 /// The number in `SELECT n`, if it is one that a server could have.
 pub(super) fn database(frame: &[u8]) -> Option<u32> {
     match parse(frame).ok()?.as_slice() {
@@ -313,11 +234,6 @@ pub(super) fn database(frame: &[u8]) -> Option<u32> {
     }
 }
 
-fn login(user: Option<&[u8]>, password: &[u8]) -> Identity {
-    let secret = |bytes: &[u8]| SecretSlice::from(bytes.to_vec());
-    Identity::Client(std::sync::Arc::new(Login::new(user.map(secret), secret(password))))
-}
-
-fn hostile() -> End {
+pub(super) fn hostile() -> End {
     End::Protocol(Error::client(Kind::Protocol, "HTTP request on a Redis port; closed without an answer"))
 }

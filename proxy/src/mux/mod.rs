@@ -12,6 +12,7 @@
 //! - [`key`] says which connections are alike, [`backend`] opens them and brings used ones back to the state of new ones;
 //! - `scan` finds the requests that may go together, `track` follows what a client leaves on a connection of its own;
 //! - [`lanes`] chooses a [`lane`], `pinned` is the way over a lease, `local` and `answer` speak for the server;
+//! - `login` is about who a client is, [`verdicts`] about what the server thinks of that;
 //! - [`outlet`] is where all replies meet again.
 //!
 //! A client's requests keep their order: whatever is not plainly shared waits until nothing is owed to it. In `session` nothing is shared: a client
@@ -30,10 +31,12 @@ pub mod key;
 pub mod lane;
 pub mod lanes;
 mod local;
+mod login;
 pub mod outlet;
 mod pinned;
 mod scan;
 pub mod track;
+pub mod verdicts;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -45,6 +48,7 @@ pub use backend::{Hello, Link, RedisServer};
 pub use client::serve;
 pub use key::{Identity, Key, Login};
 pub use lanes::Lanes;
+pub use verdicts::Verdicts;
 
 use crate::config::Listener;
 use crate::error::{Error, Kind};
@@ -65,6 +69,8 @@ pub struct Mux {
     pub leases: Rc<Leases<RedisServer>>,
     /// Connections for all.
     pub lanes: Rc<Lanes>,
+    /// What the server has said about logins.
+    pub verdicts: Rc<Verdicts>,
     /// Clients are closed when nothing is owed to them.
     pub closing: CancellationToken,
     /// Whoever is left is cut.

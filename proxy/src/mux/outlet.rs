@@ -210,16 +210,11 @@ impl Outlet {
         self.stream.borrow().as_ref().is_some_and(Stream::has_unread)
     }
 
-    /// Takes the socket away, with what waits for it. What is delivered from now on is dropped, unless [`Outlet::put_back`] follows.
+    /// Takes the socket away, with what waits for it. What is delivered from now on is dropped.
     pub fn take(&self) -> Option<(Stream, BytesMut)> {
         self.let_lane_go_on();
         let unsent = self.unsent.take();
         self.stream.take().map(|stream| (stream, unsent))
-    }
-
-    /// Undoes [`Outlet::take`], of a client that is owed nothing.
-    pub fn put_back(&self, stream: Stream) {
-        self.stream.replace(Some(stream));
     }
 
     fn wake(&self) {

@@ -4,9 +4,9 @@
 //! big it is. Requests and replies are still counted and a few of them understood ([`Track`]), to know when the client can share again, and
 //! whether the connection is fit for others then.
 
-use std::future::poll_fn;
+mod requests;
+
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
@@ -14,17 +14,15 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
 
 use super::backend::RedisServer;
-use super::client::{Client, End, MAX_REQUEST};
-use super::local;
+use super::client::End;
 use super::outlet::Outlet;
-use super::track::{After, Change, Expect, MAX_EXPECTED, REPLY_HEAD, Track};
+use super::track::{Change, Expect, REPLY_HEAD, Track};
 use crate::error::{Error, Kind, Side};
 use crate::metrics::{ListenerMetrics, PinReason, RequestClass};
 use crate::pool::Lease;
 use crate::redis::class::{Class, Local, Pinning, Transaction};
 use crate::redis::command::encode;
-use crate::redis::frame::{ReplyKind, ReplyScanner, RequestKind};
-use crate::redis::table::classify;
+use crate::redis::frame::{ReplyKind, ReplyScanner};
 use crate::stream::{Stream, with_buffer};
 use crate::tls;
 
@@ -53,6 +51,8 @@ struct Own {
     aborted: bool,
     /// What the client hears in place of the server's answer to [`BROKEN`], the last.
     last_words: Option<Vec<u8>>,
+    /// The server has just refused a login that the client put to it.
+    refused: bool,
     /// The server takes nothing more; what it said last is still read.
     deaf: bool,
     session: bool,
@@ -74,266 +74,8 @@ enum Free {
     Reset,
     /// A command at the front that the proxy answers while the client keeps its connection.
     Front,
-}
-
-impl Client {
-    /// Gets a connection of its own and stays on it until it can share again. What it wanted it for is at the front of the input.
-    pub(super) async fn pin(&mut self, reason: PinReason) -> Result<(), End> {
-        let leases = Rc::clone(&self.mux.leases);
-        let lease = match leases.try_take(&self.key) {
-            Some(lease) => lease,
-            None => match leases.take(&self.key).await {
-                Ok(lease) => lease,
-                Err(error) => return self.no_connection(&error),
-            },
-        };
-        self.mux.metrics.pins.of(reason).inc();
-        self.mux.metrics.pinned.inc();
-        let mut pin = Own::new(lease, reason == PinReason::Session, self.mux.metrics.clone());
-        pin.name.clone_from(&self.name);
-        let ended = self.drive(&mut pin).await;
-        self.mux.metrics.pinned.dec();
-        let as_opened = self.key == *pin.lease.key();
-        self.forget_lane();
-        match ended {
-            Ok(true) => {
-                self.reset_state();
-                // RESET has logged the connection out.
-                pin.lease.clean_and_give_back();
-                return Ok(());
-            }
-            Ok(false) => {}
-            Err(End::UpstreamClosed | End::UpstreamBroke(_)) => return ended.map(drop),
-            Err(_) if pin.streaming || !pin.up.is_empty() || !pin.replies.at_boundary() => return ended.map(drop),
-            Err(_) => {}
-        }
-        match pin.track.after(as_opened) {
-            After::Reuse if !pin.session => pin.lease.give_back(),
-            After::Reuse | After::Clean => pin.lease.clean_and_give_back(),
-            After::Close => drop(pin.lease),
-        }
-        ended.map(drop)
-    }
-
-    /// The request at the front cannot be served: the client hears why, and goes on with the next. Of one that has not come whole, the rest
-    /// cannot be told from the next.
-    fn no_connection(&mut self, error: &Error) -> Result<(), End> {
-        let whole = self.front.is_some();
-        self.take_front();
-        self.refuse_for(error, 1);
-        if whole { Ok(()) } else { Err(End::Protocol(error.clone())) }
-    }
-
-    /// True: the client said RESET. False: it can share again.
-    async fn drive(&mut self, pin: &mut Own) -> Result<bool, End> {
-        let closing = self.mux.closing.clone();
-        loop {
-            let free = if self.draining {
-                poll_fn(|cx| self.poll_pinned(cx, pin)).await
-            } else {
-                tokio::select! {
-                    biased;
-                    free = poll_fn(|cx| self.poll_pinned(cx, pin)) => free,
-                    () = closing.cancelled() => { self.draining = true; continue }
-                }
-            };
-            match free? {
-                Free::Done => return Ok(false),
-                Free::Reset => return Ok(true),
-                Free::Front => self.answer_pinned(pin).await?,
-            }
-        }
-    }
-
-    fn poll_pinned(&mut self, cx: &mut Context<'_>, pin: &mut Own) -> Poll<Result<Free, End>> {
-        self.outlet.register(cx);
-        if let Some(fate) = self.outlet.fate() {
-            return Poll::Ready(Err(End::Fate(fate)));
-        }
-        let flushed = self.outlet.poll_flush(cx).map_err(End::ClientBroke)?.is_ready();
-        let mut turn = 0;
-        while self.outlet.waiting() < MAX_UNSENT {
-            let Poll::Ready(read) = pin.poll_down(cx, &self.outlet, &mut self.key)? else { break };
-            if read.1 {
-                return Poll::Ready(Ok(Free::Reset));
-            }
-            turn += read.0;
-            if turn >= TURN_BYTES {
-                cx.waker().wake_by_ref();
-                break;
-            }
-        }
-        if let Poll::Ready(free) = self.poll_up(cx, pin)? {
-            return Poll::Ready(Ok(free));
-        }
-        self.ended(pin, flushed)
-    }
-
-    /// Whether the client leaves, or is closed because the process drains.
-    fn ended(&self, pin: &Own, flushed: bool) -> Poll<Result<Free, End>> {
-        let nothing_owed = pin.track.owed() == 0 && flushed;
-        if self.at_end && (pin.track.is_blocking() || !pin.track.is_counted() || nothing_owed && self.input.is_empty()) {
-            return Poll::Ready(Err(End::Left));
-        }
-        let between = pin.replies.at_boundary() && !pin.streaming && pin.up.is_empty() && self.input.is_empty() && flushed;
-        if self.draining && between && !self.outlet.has_unread() && (nothing_owed || !pin.track.is_counted()) {
-            return Poll::Ready(Err(End::Drained));
-        }
-        Poll::Pending
-    }
-
-    /// Sends requests on, reads more. Ready when the client is free or something has to be answered here.
-    fn poll_up(&mut self, cx: &mut Context<'_>, pin: &mut Own) -> Poll<Result<Free, End>> {
-        let turn_ends = self.bytes_up + TURN_BYTES as u64;
-        loop {
-            // All that is here goes out in one write.
-            let mut any = false;
-            while pin.up.len() < CHUNK_BYTES {
-                match self.send_on(pin)? {
-                    Moved::Any => any = true,
-                    Moved::Nothing => break,
-                    Moved::Free(free) => return Poll::Ready(Ok(free)),
-                }
-            }
-            ready!(pin.poll_write(cx));
-            if any {
-                continue;
-            }
-            if self.at_end || self.input.len() > MAX_REQUEST && !pin.streaming || pin.track.owed() >= MAX_EXPECTED {
-                return Poll::Pending;
-            }
-            if self.bytes_up >= turn_ends {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            ready!(self.poll_read_more(cx))?;
-        }
-    }
-
-    /// Moves one request, or what there is of it, from the input to the connection.
-    fn send_on(&mut self, pin: &mut Own) -> Result<Moved, End> {
-        if pin.streaming {
-            return self.stream_on(pin);
-        }
-        if pin.is_done() {
-            return Ok(Moved::Free(Free::Done));
-        }
-        if pin.reset_sent || pin.last_words.is_some() {
-            // What is behind it is for whatever the client uses then.
-            return Ok(Moved::Nothing);
-        }
-        if self.front.is_none() && self.broken.is_none() && !self.find_front(pin) {
-            return Ok(if pin.streaming { Moved::Any } else { Moved::Nothing });
-        }
-        let Some((_, class)) = self.front.filter(|_| self.broken.is_none()) else {
-            // The words come when nothing is owed before them.
-            return Ok(if pin.settled() { Moved::Free(Free::Front) } else { Moved::Nothing });
-        };
-        if !pin.passes(class, self.mux.shares) {
-            return Ok(if pin.settled() { Moved::Free(Free::Front) } else { Moved::Nothing });
-        }
-        let frame = self.take_front();
-        pin.send(class, &frame);
-        Ok(Moved::Any)
-    }
-
-    /// Looks for the next request: whole, broken, or begun and of a kind that goes on as it comes, which it does. False: there is none to see to.
-    fn find_front(&mut self, pin: &mut Own) -> bool {
-        while let Some(rest) = self.input.get(self.scanned..).filter(|rest| !rest.is_empty()) {
-            match self.scanner.next(rest) {
-                Err(error) => {
-                    self.broken = Some(error);
-                    return true;
-                }
-                Ok(Some(request)) => {
-                    self.scanned += request.end;
-                    let class = self.input.get(..self.scanned).and_then(classify).unwrap_or(Class::Unknown);
-                    self.front = Some((self.scanned, class));
-                    if request.kind != RequestKind::Nothing {
-                        return true;
-                    }
-                    self.take_front();
-                }
-                Ok(None) => self.scanned = self.input.len(),
-            }
-        }
-        // What looks broken (unknown, before its end) is kept until the scanner has the words for it.
-        if let Some(class) = classify(&self.input).filter(|class| *class != Class::Unknown || self.input.len() > MAX_REQUEST)
-            && pin.passes(class, self.mux.shares)
-        {
-            pin.begin(class, self.input.split());
-            self.scanned = 0;
-        }
-        false
-    }
-
-    /// More of a request that goes on as it comes.
-    fn stream_on(&mut self, pin: &mut Own) -> Result<Moved, End> {
-        if pin.aborted {
-            return Ok(if pin.settled() { Moved::Free(Free::Front) } else { Moved::Nothing });
-        }
-        if self.input.is_empty() {
-            return Ok(Moved::Nothing);
-        }
-        match self.scanner.next(&self.input) {
-            Ok(Some(request)) => {
-                pin.take_up(self.input.split_to(request.end));
-                pin.streaming = false;
-            }
-            Ok(None) => pin.take_up(self.input.split()),
-            Err(error) => {
-                // The server has a part of it, and is owed the rest for ever.
-                self.broken = Some(error);
-                pin.aborted = true;
-                return Ok(Moved::Nothing);
-            }
-        }
-        self.scanned = 0;
-        Ok(Moved::Any)
-    }
-
-    /// Sees to the request at the front, nothing being owed before it, while the client keeps its connection.
-    async fn answer_pinned(&mut self, pin: &mut Own) -> Result<(), End> {
-        if let Some(error) = self.broken.filter(|_| !pin.track.is_counted()) {
-            // Replies before it cannot be counted: the server puts the words in their place.
-            pin.last_words = Some(error.reply());
-            pin.up.extend_from_slice(BROKEN);
-            return Ok(());
-        }
-        if self.answer_here().await? {
-            if pin.name != self.name {
-                pin.name.clone_from(&self.name);
-                pin.named = false;
-            }
-            return Ok(());
-        }
-        let Some((_, class)) = self.front else { return Ok(()) };
-        let (meaning, frame) = match class {
-            Class::Local(Local::Reset) => {
-                // An older server's refusal could not be told from other replies here; where they are counted, it is.
-                pin.reset_sent = pin.track.is_counted() || pin.lease.connection().hello().is_at_least(6, 2);
-                (Some(Expect::Reset), self.take_front())
-            }
-            Class::Local(Local::Select) => {
-                let frame = self.take_front();
-                (local::database(&frame).map(Expect::Select), frame)
-            }
-            Class::Local(Local::Hello) => match self.hello_for_server().await? {
-                Some((version, frame)) => (version.map(|version| Expect::Hello(version == 3)), frame),
-                None => return Ok(()),
-            },
-            _ => (None, self.take_front()),
-        };
-        pin.send_meaning(class, meaning, &frame);
-        Ok(())
-    }
-}
-
-/// What [`Client::send_on`] did.
-enum Moved {
-    Nothing,
-    Any,
-    Free(Free),
+    /// The server has refused a login of the client's.
+    Wrong,
 }
 
 impl Own {
@@ -348,6 +90,7 @@ impl Own {
             streaming: false,
             aborted: false,
             last_words: None,
+            refused: false,
             deaf: false,
             session,
             name: Vec::new(),
@@ -486,6 +229,7 @@ impl Own {
             }
             let Some(reply) = reply else { break };
             let head = self.head.get(..self.head_length).unwrap_or_default();
+            self.refused |= head.starts_with(b"-WRONGPASS") || head.starts_with(b"-ERR invalid pas");
             if !self.track.is_counted() && self.track.owed() == 0 {
                 if head.starts_with(b"-ERR Protocol")
                     && let Some(words) = &self.last_words

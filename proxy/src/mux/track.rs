@@ -72,6 +72,8 @@ pub struct Track {
     named: bool,
     /// State that nothing takes away, or nobody knows.
     forever: bool,
+    /// It is of no use to others, though the client may go on with it.
+    outlived: bool,
     /// Behind the replies that are owed, replies can no longer be told from messages that nobody asked for.
     uncounted: bool,
     /// Blocking commands without a reply.
@@ -166,6 +168,8 @@ impl Track {
         }
         self.owed -= 1;
         let ok = head.starts_with(b"+OK");
+        // The connection is to a server that has become a replica, or no longer knows the login: the next client gets another.
+        self.outlived |= head.starts_with(b"-READONLY") || head.starts_with(b"-NOAUTH");
         match expect {
             Expect::Plain | Expect::Swallow => {}
             Expect::Exec if !head.starts_with(b"-") || head.starts_with(b"-EXECABORT") => {}
@@ -191,6 +195,11 @@ impl Track {
     #[must_use]
     pub fn in_multi(&self) -> bool {
         self.in_multi
+    }
+
+    /// The client may have put a login to the server: who it is on this connection is not who opened it.
+    pub fn stay(&mut self) {
+        self.stays = true;
     }
 
     /// The server has said something that nobody asked for.
@@ -220,7 +229,7 @@ impl Track {
     /// What to do with the connection when the client leaves it now. `as_opened`: its database and RESP version are those it was opened with.
     #[must_use]
     pub fn after(&self, as_opened: bool) -> After {
-        if self.owed > 0 || self.forever {
+        if self.owed > 0 || self.forever || self.outlived {
             After::Close
         } else if self.is_free() && as_opened && !self.named {
             After::Reuse

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub use lease::Lease;
 
@@ -62,6 +62,8 @@ pub struct Leases<B: Reuse + 'static> {
     /// Openings under way, and those of them that are for nobody in particular.
     opening: Cell<usize>,
     refilling: Cell<usize>,
+    /// A connection has been opened before.
+    has_opened: Cell<bool>,
     /// The server's, as far as this worker has met it.
     trouble: RefCell<Trouble>,
     /// The pause after idle connections that the server closed young.
@@ -112,6 +114,7 @@ impl<B: Reuse + 'static> Leases<B> {
             waiters: RefCell::new(Waiters { next: 0, by_key: HashMap::new() }),
             opening: Cell::new(0),
             refilling: Cell::new(0),
+            has_opened: Cell::new(false),
             trouble: RefCell::default(),
             rejected: RefCell::default(),
             turnstile: Semaphore::new(1),
@@ -154,6 +157,30 @@ impl<B: Reuse + 'static> Leases<B> {
         let (outcome, taken) = self.wait(key, started + self.limits.wait_timeout).await;
         self.count(outcome, started.elapsed());
         taken
+    }
+
+    /// Opens a connection of that key whatever is idle: whether the server takes it now. It then serves who waits for one, or becomes idle.
+    /// Waits and tries again as [`Leases::take`] does. Cancel-safe, as that is.
+    ///
+    /// # Errors
+    /// As [`Leases::take`].
+    pub async fn prove(self: &Rc<Self>, key: &B::Key) -> Result<()> {
+        let (began, last) = (Cell::new(false), Cell::new(None));
+        tokio::select! {
+            biased;
+            outcome = self.open_once(key, &began, &last) => outcome,
+            () = sleep(self.limits.wait_timeout), if !self.is_impatient() => Err(last.take().unwrap_or_else(|| self.none_free())),
+        }
+    }
+
+    /// Closes the idle connections whose key is one of these.
+    pub fn evict_idle_of(&self, is_one: impl Fn(&B::Key) -> bool, reason: EvictReason) {
+        for held in self.take_all_idle(is_one) {
+            self.evict(held, reason);
+        }
+        if self.home.is_some() {
+            self.changed.notify_one();
+        }
     }
 
     /// Somebody, on this worker or another, waits for a permit: who keeps a lease without need should let it go.

@@ -56,6 +56,22 @@ pub fn answer(arguments: &[Cow<'_, [u8]>], check: impl Fn(&[u8]) -> bool) -> Ans
     }
 }
 
+/// The logins that [`answer`] checks in this command, in their order: user, if one is named, and password. For whoever has to ask another
+/// first: if all are right, `answer` with a `check` that takes everything says what follows.
+#[must_use]
+pub fn logins<'a>(arguments: &'a [Cow<'_, [u8]>]) -> Vec<(Option<&'a [u8]>, &'a [u8])> {
+    let arguments: Vec<&[u8]> = arguments.iter().map(|argument| &**argument).collect();
+    let [name, options @ ..] = arguments.as_slice() else { return Vec::new() };
+    match options {
+        [password] if name.eq_ignore_ascii_case(b"auth") => vec![(None, *password)],
+        [user, password] if name.eq_ignore_ascii_case(b"auth") => vec![(Some(*user), *password)],
+        _ if name.eq_ignore_ascii_case(b"hello") => {
+            hello_options(options).0.auth.into_iter().map(|(user, password)| (Some(user), password)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn say(text: &'static [u8]) -> Answer {
     Answer::Say(Cow::Borrowed(text))
 }

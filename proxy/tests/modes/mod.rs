@@ -212,6 +212,15 @@ impl Bed {
 pub(crate) struct Client(Resp<TcpStream>);
 
 impl Client {
+    pub(crate) fn new(resp: Resp<TcpStream>) -> Self {
+        Self(resp)
+    }
+
+    /// All that comes up to its end, which may be a reset.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        timeout(SOON, self.0.read_to_end()).await.expect("it is not closed").unwrap_or_default()
+    }
+
     pub(crate) async fn ask<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Value {
         self.send(arguments).await;
         self.read().await

@@ -122,13 +122,15 @@ impl Wish<'_> {
         });
         let hello = encode(&[b"HELLO", if self.resp3 { b"3" } else { b"2" }]);
         let select = if self.database == 0 { Vec::new() } else { encode(&[b"SELECT", self.database.to_string().as_bytes()]) };
+        let probe = if self.account.is_none() { encode(&[b"PING"]) } else { Vec::new() };
         let more = if more.is_empty() { Vec::new() } else { encode(more) };
-        together(&[&auth, &hello, &select, &more])
+        together(&[&auth, &hello, &select, &probe, &more])
     }
 
     /// How many commands the login has.
     fn commands(&self) -> usize {
-        1 + usize::from(self.account.is_some()) + usize::from(self.database != 0)
+        // With AUTH or PING.
+        2 + usize::from(self.database != 0)
     }
 
     async fn judge<S: AsyncRead + Unpin>(&self, replies: &mut Replies<'_, S>) -> Result<Hello> {
@@ -149,6 +151,13 @@ impl Wish<'_> {
             if reply != b"+OK\r\n"[..] {
                 // Not NOPERM: its text names the proxy's user.
                 return Err(refusal("SELECT", &reply, self.is_clients || self.is_database_clients && reply.starts_with(b"-ERR ")));
+            }
+        }
+        if self.account.is_none() {
+            // Servers without HELLO say that they do not know it before they say that they want a login.
+            let reply = replies.next("PING").await?;
+            if reply.starts_with(b"-NOAUTH") {
+                return Err(refusal("PING", &reply, self.is_clients));
             }
         }
         Ok(hello)

@@ -46,7 +46,7 @@ impl Bench {
         let metrics = Metrics::new().unwrap().listener("test");
         let errors = Arc::new(ErrorLog::new("test", metrics.clone()));
         let upstream = Upstream::new(&config.listeners[0], metrics.clone(), errors).unwrap();
-        Some(Self { redis, server: RedisServer::new(Arc::new(upstream)), metrics })
+        Some(Self { redis, server: RedisServer::new(Arc::new(upstream), false), metrics })
     }
 
     async fn open(&self, key: &Key) -> Link {
@@ -335,7 +335,7 @@ async fn replies_that_fit_are_not_enough() {
             let token = &request[request.len() - tail..][b"$4\r\nPING\r\n".len()..];
             let token = String::from_utf8(token.to_vec()).unwrap();
             let token = if echo { token } else { format!("$32\r\n{}\r\n", "0".repeat(32)) };
-            server.write_all(format!(">1\r\n+x\r\n+RESET\r\n{HELLO}{token}{behind}").as_bytes()).await.unwrap();
+            server.write_all(format!(">1\r\n+x\r\n+RESET\r\n{HELLO}+PONG\r\n{token}{behind}").as_bytes()).await.unwrap();
         };
         let mut knows_reset = true;
         let (cleaned, ()) = tokio::join!(clean(&mut proxy, &wish, &mut knows_reset), serve);

@@ -126,6 +126,18 @@ impl<B: Reuse + 'static> Leases<B> {
         }
     }
 
+    pub(super) fn take_all_idle(&self, is_one: impl Fn(&B::Key) -> bool) -> Vec<Held<B>> {
+        let (chosen, others): (VecDeque<_>, _) = self.idle.take().into_iter().partition(|idle| is_one(&idle.held.key));
+        self.idle.replace(others);
+        chosen
+            .into_iter()
+            .map(|idle| {
+                self.metrics.upstream.of(UpstreamState::Idle).dec();
+                idle.held
+            })
+            .collect()
+    }
+
     fn pop_oldest(&self) -> Option<Held<B>> {
         let oldest = self.idle.borrow_mut().pop_front()?;
         self.metrics.upstream.of(UpstreamState::Idle).dec();

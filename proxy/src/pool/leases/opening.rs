@@ -33,19 +33,31 @@ impl<B: Reuse + 'static> Leases<B> {
     /// Opens until that fails for good. What it opens goes the way of all who wait: it may serve another, and then this one tries again.
     pub(super) async fn open_again_and_again(self: &Rc<Self>, key: &B::Key, began: &Cell<bool>, last: &Cell<Option<Error>>) -> Error {
         loop {
-            let permit = match self.turn().await {
-                Ok(permit) => permit,
-                Err(error) => return error,
-            };
+            if let Err(error) = self.open_once(key, began, last).await {
+                return error;
+            }
+        }
+    }
+
+    /// Tries until it has opened one or that fails for good.
+    pub(super) async fn open_once(self: &Rc<Self>, key: &B::Key, began: &Cell<bool>, last: &Cell<Option<Error>>) -> Result<()> {
+        loop {
+            let permit = self.turn().await?;
             began.set(true);
             // Dropping the handle, when this client leaves, does not end the task.
             match self.start(key, permit, false).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) if self.is_impatient() || error.reply.is_some() || !error.kind.may_pass() => return error,
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if self.is_impatient() || !self.may_pass(&error) => return Err(error),
                 Ok(Err(error)) => last.set(Some(error)),
-                Err(_) => return Error::ours(Kind::Io, "opening an upstream connection failed inside the proxy; please report it"),
+                Err(_) => return Err(Error::ours(Kind::Io, "opening an upstream connection failed inside the proxy; please report it")),
             }
         }
+    }
+
+    /// Whether a later try may succeed. A server that has let us in before and now closes in the middle of the handshake has not become one
+    /// without TLS: it is full. Redis closes a connection beyond `maxclients` so, since it cannot say why before the handshake.
+    fn may_pass(&self, error: &Error) -> bool {
+        error.reply.is_none() && (error.kind.may_pass() || error.kind == Kind::TlsRefused && self.has_opened.get())
     }
 
     /// Waits for the turn, the end of the pause, and a permit. Cancel-safe.
@@ -118,6 +130,10 @@ impl<B: Reuse + 'static> Leases<B> {
         spawn_local(async move {
             let outcome = leases.backend.open(&key).await;
             leases.note(&outcome);
+            if refill && outcome.is_err() {
+                // A server that is not down but does not want it either: without a pause it would be asked again at once, for ever.
+                leases.rejected.borrow_mut().note(false, Instant::now());
+            }
             drop(opening);
             let connection = outcome?;
             let age = leases.limits.max_lifetime.mul_f64(1.0 - 0.2 * fastrand::f64());
@@ -130,7 +146,7 @@ impl<B: Reuse + 'static> Leases<B> {
         let mut trouble = self.trouble.borrow_mut();
         let now = Instant::now();
         match outcome {
-            Err(error) if error.reply.is_none() && error.kind.may_pass() => {
+            Err(error) if self.may_pass(error) => {
                 // Several that fail together are one failure.
                 if trouble.backoff.may_try(now) {
                     trouble.backoff.note(false, now);
@@ -139,6 +155,9 @@ impl<B: Reuse + 'static> Leases<B> {
             }
             // The server answers; what it does not like will be the same after a pause.
             Ok(_) | Err(_) => *trouble = Trouble::default(),
+        }
+        if outcome.is_ok() {
+            self.has_opened.set(true);
         }
     }
 

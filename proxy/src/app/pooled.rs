@@ -1,0 +1,53 @@
+//! The wiring of the modes that share upstream connections.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Shared;
+use crate::config::{ClientAuth, PoolMode};
+use crate::drain::Drain;
+use crate::mux::{Auth, Identity, Key, Lanes, Mux, RedisServer, Verdicts};
+use crate::pool::{LeaseLimits, Leases};
+
+impl Shared {
+    /// What one worker shares among its clients; `None` in the modes that do not share.
+    pub(super) fn mux(&self, worker: usize, workers: usize, drain: &Drain) -> Option<Rc<Mux>> {
+        let (listener, pool) = (&self.listener, &self.listener.pool);
+        let shares = match pool.mode {
+            PoolMode::Relay => return None,
+            PoolMode::Session => false,
+            PoolMode::Multiplex => true,
+        };
+        let logs_in = listener.upstream.credentials.is_some();
+        let asks_server = self.client_secret.is_none() && !logs_in;
+        let server = Arc::new(RedisServer::new(Arc::clone(&self.upstream), asks_server));
+        let home = Key { identity: Identity::Proxy, database: server.database(), resp3: false };
+        let limits = LeaseLimits { max_idle_age: pool.max_idle_age, max_lifetime: pool.max_lifetime, wait_timeout: pool.wait_timeout };
+        // Where every client has a login of its own, nothing is known before it comes.
+        let ready = (!matches!(listener.client_auth, ClientAuth::Upstream)).then(|| (home.clone(), self.min_idle(worker, workers)));
+        let leases = Leases::new(server, Arc::clone(&self.budget), limits, ready, self.metrics.clone());
+        let auth = match &self.client_secret {
+            Some(secret) => {
+                let secret = Arc::clone(secret);
+                Auth::Local(Rc::new(move |password| secret.current().matches(password)))
+            }
+            None if asks_server => Auth::Server,
+            None => Auth::Open,
+        };
+        let lanes = Lanes::new(Rc::clone(&leases), pool.max_idle_age, logs_in, self.metrics.clone(), Arc::clone(&self.errors));
+        Some(Rc::new(Mux {
+            verdicts: Verdicts::new(home.clone(), Rc::clone(&leases), Rc::clone(&lanes)),
+            lanes,
+            listener: Arc::clone(listener),
+            shares,
+            auth,
+            home,
+            leases,
+            closing: drain.closing.child_token(),
+            cut: drain.cut.child_token(),
+            metrics: self.metrics.clone(),
+            ids: (Cell::new(u64::try_from(worker).unwrap_or(0)), u64::try_from(workers).unwrap_or(1)),
+        }))
+    }
+}
