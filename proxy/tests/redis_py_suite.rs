@@ -53,7 +53,10 @@ const PARTS: &[&str] = &[
 ];
 
 /// What sees through `multiplex` by inspecting the connection itself: the test, and what it looks at. No other mode has an excuse.
-const INSPECTS_THE_CONNECTION: &[(&str, &str)] = &[];
+const INSPECTS_THE_CONNECTION: &[(&str, &str)] = &[
+    ("::test_client_kill", "looks for its clients in CLIENT LIST by their names, addresses and ids, which are those of shared connections"),
+    ("::test_client_list_after_client_setname", "looks for its name in CLIENT LIST; a shared connection has none"),
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
@@ -62,13 +65,13 @@ async fn relay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes, and the mode is not there yet"]
+#[ignore = "takes minutes"]
 async fn session() {
     the_suite_gives_the_same_result(Mode::Session).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes, and the mode is not there yet"]
+#[ignore = "takes minutes"]
 async fn multiplex() {
     the_suite_gives_the_same_result(Mode::Multiplex).await;
 }

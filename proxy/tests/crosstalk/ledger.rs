@@ -210,7 +210,12 @@ impl Ledger {
             for (length, item) in (1_u64..).zip(items.iter().rev()) {
                 let token = item.text().parse().expect("a number");
                 let confirmed = pushes.remove(&token);
-                let confirmed = confirmed.unwrap_or_else(|| panic!("{place:?} has {token} twice, or nobody pushed it"));
+                let confirmed = confirmed.unwrap_or_else(|| {
+                    let times = items.iter().filter(|one| one.text() == item.text()).count();
+                    let meant: Vec<_> = (0_usize..).zip(&self.pushes).filter(|(_, known)| lock(known).contains_key(&token)).collect();
+                    let meant: Vec<_> = meant.iter().map(|(index, _)| (index / usize::from(SHARED), index % usize::from(SHARED))).collect();
+                    panic!("{place:?} has {token} {times} times; (database, number) it was meant for: {meant:?}")
+                });
                 assert!(
                     confirmed.is_none_or(|told| told == length),
                     "{token} is number {length} of {place:?}, but its client was told {confirmed:?}"
