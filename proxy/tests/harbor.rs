@@ -390,7 +390,8 @@ async fn core_notices_that_the_server_is_away(mode: Mode) {
     bed.gate.clear().await.unwrap();
     let mut core = again(&bed, 0).await;
     assert_eq!(core.say(&["ping"]).await, "PONG");
-    assert_eq!(redigo(&bed, 1).await.say(&["PING"]).await, "PONG");
+    // Another worker may still be pausing after its last try.
+    assert_eq!(again(&bed, 1).await.say(&["PING"]).await, "PONG");
 }
 
 async fn a_quota_is_updated_under_watch(mode: Mode) {

@@ -168,10 +168,12 @@ impl Client {
             Err(error) => {
                 if self.heed_refusal(&error, 1)? {
                     self.refuse_unknown()?;
-                } else {
-                    self.refuse_for(&error, 1);
+                    return Ok(false);
                 }
-                Ok(false)
+                self.refuse_for(&error, 1);
+                // The server has said no, and the client knows what it has. But after an error of ours what it has sent behind this request
+                // would be carried out in the state it wanted to leave: SET in the wrong database.
+                if error.reply.is_some() { Ok(false) } else { Err(End::UpstreamBroke(error)) }
             }
         }
     }

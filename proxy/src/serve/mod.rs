@@ -129,7 +129,8 @@ impl Service {
         // Boxed: logging in takes more memory than relaying, and for a moment only.
         match self.unless_cut(Box::pin(self.admit(socket, caller))).await {
             Ok(Some((pair, _leased))) => {
-                let report = relay(pair, self.listener.idle_timeout, &self.drain, &self.metrics).await;
+                // Boxed, or clients of other modes would carry its size about.
+                let report = Box::pin(relay(pair, self.listener.idle_timeout, &self.drain, &self.metrics)).await;
                 self.left(&report, caller);
             }
             Ok(None) => {}

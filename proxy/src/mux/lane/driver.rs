@@ -25,14 +25,22 @@ use crate::tls;
 const TURN_BYTES: usize = 512 * 1024;
 /// A lane that owes replies and has received nothing for so long is busy with something slow.
 const STUCK_AFTER: Duration = Duration::from_millis(10);
-/// How long a client that takes nothing may hold up the others behind it, and how long one that takes little.
-const NO_PROGRESS: Duration = Duration::from_millis(500);
-const LITTLE_PROGRESS: Duration = Duration::from_secs(2);
+/// How long a client that does not take its replies may hold up the others behind it. New requests go elsewhere at once.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// So much is kept for it after that, then it is closed.
+const MAX_SLOW: usize = 16 * 1024 * 1024;
 
 /// Moves bytes until the lane has retired or is lost. Not cancel-safe: to be run in a task of its own.
 pub async fn drive(lane: Rc<Lane>, mut lease: Lease<RedisServer>) -> End {
-    let mut driver =
-        Driver { lane: Rc::clone(&lane), gathered: false, replies: ReplyScanner::new(), hold_up: None, first: [0; FIRST], known: 0 };
+    let mut driver = Driver {
+        lane: Rc::clone(&lane),
+        gathered: false,
+        replies: ReplyScanner::new(),
+        hold_up: None,
+        let_pass: None,
+        first: [0; FIRST],
+        known: 0,
+    };
     // Past the runtime's cooperative budget: a turn has a bound of its own, and writes to many clients' sockets.
     let moving = async {
         loop {
@@ -75,6 +83,8 @@ struct Driver {
     gathered: bool,
     replies: ReplyScanner,
     hold_up: Option<HoldUp>,
+    /// The client that others no longer wait for.
+    let_pass: Option<Rc<Outlet>>,
     /// How the reply in hand begins.
     first: [u8; FIRST],
     known: usize,
@@ -83,9 +93,8 @@ struct Driver {
 /// A client that does not take its replies.
 struct HoldUp {
     by: Rc<Outlet>,
-    waiting: usize,
-    /// Running while others wait behind it: to its next progress, and to its end.
-    limits: Option<(Pin<Box<Sleep>>, Instant)>,
+    /// Running while others wait behind it.
+    limit: Option<Pin<Box<Sleep>>>,
 }
 
 impl Driver {
@@ -192,7 +201,7 @@ impl Driver {
         to.settle(settled);
         let waiting = to.waiting();
         if waiting > MAX_WAITING && to.fate().is_none() {
-            self.hold_up = Some(HoldUp { by: Rc::clone(to), waiting, limits: None });
+            self.hold_up = Some(HoldUp { by: Rc::clone(to), limit: None });
         }
     }
 
@@ -244,22 +253,20 @@ impl Driver {
         let others_wait = self.lane.shared.borrow().queue.iter().any(|entry| !Rc::ptr_eq(&entry.to, &hold_up.by));
         let over = waiting < MAX_WAITING / 2 || hold_up.by.fate().is_some();
         if !over && !others_wait {
-            hold_up.limits = None;
+            hold_up.limit = None;
             hold_up.by.when_taken(cx.waker());
             return Poll::Pending;
         }
         if !over {
-            let now = Instant::now();
-            let (next, end) = hold_up.limits.get_or_insert_with(|| (Box::pin(sleep(NO_PROGRESS)), now + LITTLE_PROGRESS));
-            if waiting < hold_up.waiting {
-                next.as_mut().reset((now + NO_PROGRESS).min(*end));
-                hold_up.waiting = waiting;
-            }
-            if next.as_mut().poll(cx).is_pending() {
+            let passed = self.let_pass.as_ref().is_some_and(|one| Rc::ptr_eq(one, &hold_up.by));
+            if passed && waiting > MAX_SLOW {
+                hold_up.by.doom(Fate::SlowReader);
+            } else if !passed && hold_up.limit.get_or_insert_with(|| Box::pin(sleep(PATIENCE))).as_mut().poll(cx).is_pending() {
                 hold_up.by.when_taken(cx.waker());
                 return Poll::Pending;
             }
-            hold_up.by.doom(Fate::SlowReader);
+            // The others have waited long enough: from now on its replies are kept, up to MAX_SLOW.
+            self.let_pass = Some(Rc::clone(&hold_up.by));
         }
         self.hold_up = None;
         self.lane.shared.borrow_mut().held_up = false;

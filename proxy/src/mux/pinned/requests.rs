@@ -82,13 +82,14 @@ impl Client {
         .await
     }
 
-    /// The request at the front cannot be served: the client hears why, and goes on with the next. Of one that has not come whole, the rest
-    /// cannot be told from the next.
+    /// The request at the front cannot be served: the client hears why. It goes on with the next only if that cannot depend on this one: after
+    /// MULTI, WATCH or SELECT it would be carried out in the wrong state. Of one that has not come whole, the rest cannot be told from
+    /// the next.
     pub(in super::super) fn no_connection(&mut self, error: &Error) -> Result<(), End> {
-        let whole = self.front.is_some();
+        let stands_alone = matches!(self.front, Some((_, Class::Read | Class::Write | Class::Blocking | Class::Once | Class::Wait)));
         self.take_front();
         self.refuse_for(error, 1);
-        if whole { Ok(()) } else { Err(End::Protocol(error.clone())) }
+        if stands_alone { Ok(()) } else { Err(End::UpstreamBroke(error.clone())) }
     }
 
     /// True: the client said RESET. False: it can share again.
