@@ -1,5 +1,6 @@
 //! One of the many clients: pipelines and conversations without end, and now and then it dies in the middle.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::ledger::{Effect, Ledger, Place, lock};
 use crate::script::{Meanwhile, Model, Script, bulk};
-use crate::support::reset_on_close;
+use crate::support::{SOON, reset_on_close};
 use crate::wire::{Check, Trouble, Wire, show};
 
 pub(crate) struct Client {
@@ -38,12 +39,20 @@ impl Client {
     pub(crate) async fn run(mut self) {
         let (mut wire, mut fine) = (None, 0);
         while !self.ledger.is_over() {
+            let cuts = self.ledger.cuts();
             let open = match wire.take() {
                 Some(wire) => wire,
                 None => match TcpStream::connect(self.address).await.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
                     Ok(stream) => {
                         fine = self.ledger.cuts();
                         Wire::new(stream)
+                    }
+                    // Without a proxy the cut meets those who are just connecting.
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                        if lab::until("a cut that explains the reset", SOON, || self.ledger.cuts() > cuts).await.is_err() {
+                            return self.ledger.fail(format!("cannot connect: {error}"));
+                        }
+                        continue;
                     }
                     Err(error) => return self.ledger.fail(format!("cannot connect: {error}")),
                 },
