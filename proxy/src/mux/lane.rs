@@ -1,7 +1,7 @@
 //! One upstream connection that many clients share.
 //!
-//! Clients append whole requests to `out` and themselves to `queue`; the lane's task writes all of `out` at once when its turn comes, behind
-//! the clients that were woken with it, and so needs no timer to make batches. Replies come in the order of the requests: the head of the
+//! Clients append whole requests to `out` and themselves to `queue`; the lane's task lets all who are ready now have their turn and then writes
+//! all of `out` at once: batches without a timer, and without waiting for anybody. Replies come in the order of the requests: the head of the
 //! queue says whose they are. They are scanned for their ends only, and handed on as they arrive, however big they are.
 //!
 //! ```text
@@ -10,7 +10,8 @@
 //!   clients' sockets ◄── deliver ── ends found ◄── poll_read
 //! ```
 //!
-//! Only whole requests get here, so no client can leave the others' requests behind half of its own. What is known about a lane that breaks:
+//! Only whole requests get here, each with one reply, that leave nothing on the connection, even if the server refuses them: so no client can
+//! leave the others' requests behind half of its own, or in its own state. What is known about a lane that breaks:
 //! a request whose first byte was not handed to TLS was never sent, and may go over another lane. All others may have been carried out: their
 //! clients are closed, nothing is sent twice.
 

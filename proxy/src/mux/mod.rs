@@ -18,8 +18,8 @@
 //! A client's requests keep their order: whatever is not plainly shared waits until nothing is owed to it. In `session` nothing is shared: a client
 //! takes a lease with its first command and keeps it to the end.
 //!
-//! What one client does must not be felt by another. When a slow command holds up a lane, clients to whom it owes nothing go over another; a
-//! client that does not take its replies is closed when others wait behind it; one that leaves in the middle of a request, or of a blocking
+//! What one client does must not be felt by another. When a slow command holds up a lane, clients to whom it owes nothing go over another; what
+//! a client does not take is kept for it, up to a limit, and then it is closed; one that leaves in the middle of a request, or of a blocking
 //! command, takes no connection with it but its own.
 //!
 //! Nothing is ever sent twice. A reply belongs to the client at the head of a lane's queue, and to nobody else.
