@@ -45,6 +45,24 @@ impl<L: Label, M> By<L, M> {
     }
 }
 
+/// Counts one in a gauge for as long as it lives.
+pub struct Counted(IntGauge);
+
+impl Counted {
+    /// One more from now on.
+    #[must_use]
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// The metrics of one listener; cheap to clone.
 #[derive(Clone)]
 pub struct ListenerMetrics {

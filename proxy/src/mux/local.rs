@@ -226,18 +226,12 @@ pub(super) fn is_plain_hello(frame: &[u8]) -> bool {
     is_hello && error.is_none() && hello.auth.is_empty()
 }
 
-/// The name that a HELLO gives.
-pub(super) fn hello_name(frame: &[u8]) -> Option<Vec<u8>> {
-    let arguments = parse(frame).ok()?;
+/// The version and the name that a HELLO asks for.
+pub(super) fn hello_wish(frame: &[u8]) -> (Option<u8>, Option<Vec<u8>>) {
+    let arguments = parse(frame).unwrap_or_default();
     let options: Vec<&[u8]> = arguments.iter().skip(1).map(|argument| &**argument).collect();
-    gate::hello_options(&options).0.name.map(<[u8]>::to_vec)
-}
-
-/// The version that a HELLO asks for.
-pub(super) fn version(frame: &[u8]) -> Option<u8> {
-    let arguments = parse(frame).ok()?;
-    let options: Vec<&[u8]> = arguments.iter().skip(1).map(|argument| &**argument).collect();
-    gate::hello_options(&options).0.version
+    let (hello, _) = gate::hello_options(&options);
+    (hello.version, hello.name.map(<[u8]>::to_vec))
 }
 
 /// The number in `SELECT n`, if it is one that a server could have.

@@ -142,7 +142,7 @@ impl Track {
     }
 
     /// The client has given the connection a name itself.
-    pub fn is_named(&mut self) {
+    pub fn note_name(&mut self) {
         self.named = true;
     }
 

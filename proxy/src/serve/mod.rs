@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::IntGauge;
 use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -25,7 +24,7 @@ use crate::drain::Drain;
 use crate::error::{Error, Kind, Label, Result, Side};
 use crate::error_log::ErrorLog;
 use crate::listener::Places;
-use crate::metrics::{ListenerMetrics, RejectReason, UpstreamState};
+use crate::metrics::{Counted, ListenerMetrics, RejectReason, UpstreamState};
 use crate::mux::{self, Mux};
 use crate::pool::Stock;
 use crate::relay::{Pair, Report, relay};
@@ -88,22 +87,6 @@ impl Display for Caller {
             Some(address) => address.fmt(f),
             None => f.write_str("unix"),
         }
-    }
-}
-
-/// Counts one in a gauge for as long as it lives.
-struct Counted(IntGauge);
-
-impl Counted {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

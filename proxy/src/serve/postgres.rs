@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Caller, Counted, Leased, REFUSAL_LIMIT, Service, accept_tls, overdue_client};
+use super::{Caller, Leased, REFUSAL_LIMIT, Service, accept_tls, overdue_client};
 use crate::config::Credentials;
 use crate::error::{Error, Kind, Result, Side};
-use crate::metrics::RejectReason;
+use crate::metrics::{Counted, RejectReason};
 use crate::postgres::{self, Account, Login, NoTls, Opening, Startup, TlsStart, refuse};
 use crate::relay::Pair;
 use crate::stream::{Socket, Stream};

@@ -4,8 +4,9 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
-use super::{Caller, ClientSecret, Counted, Service};
+use super::{Caller, ClientSecret, Service};
 use crate::error::{Result, Side};
+use crate::metrics::Counted;
 use crate::mux;
 use crate::redis::{self, Greeting};
 use crate::relay::Pair;

@@ -5,13 +5,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use prometheus::IntGauge;
-
 use super::super::client::{Client, End, MAX_REQUEST};
 use super::super::local;
 use super::super::track::{After, Expect, MAX_EXPECTED};
 use crate::error::Error;
-use crate::metrics::PinReason;
+use crate::metrics::{Counted, PinReason};
 use crate::redis::class::{Class, Local};
 use crate::redis::frame::{RequestError, RequestKind};
 use crate::redis::table::classify;
@@ -36,7 +34,7 @@ impl Client {
             lease.give_back();
             return Err(End::Left);
         }
-        let pinned = Pinned::new(&self.mux.metrics.pinned);
+        let pinned = Counted::new(&self.mux.metrics.pinned);
         let mut pin = Own::new(lease, reason == PinReason::Session, self.mux.metrics.clone());
         pin.name.clone_from(&self.name);
         let ended = self.drive(&mut pin).await;
@@ -307,33 +305,18 @@ impl Client {
                     // With a login in it, or nobody knows: the connection may be another user's from now on.
                     pin.track.stay();
                 }
-                if let Some(name) = local::hello_name(&frame) {
+                let (version, name) = local::hello_wish(&frame);
+                if let Some(name) = name {
                     self.name.clone_from(&name);
                     (pin.name, pin.named) = (name, true);
-                    pin.track.is_named();
+                    pin.track.note_name();
                 }
-                (local::version(&frame).map(|version| Expect::Hello(version == 3)), frame)
+                (version.map(|version| Expect::Hello(version == 3)), frame)
             }
             _ => (None, self.take_front()),
         };
         pin.send_meaning(class, meaning, &frame);
         Ok(())
-    }
-}
-
-/// Counts a client that has a connection of its own, for as long as it lives.
-struct Pinned(IntGauge);
-
-impl Pinned {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

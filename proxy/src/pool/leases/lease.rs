@@ -74,12 +74,6 @@ impl<B: Reuse + 'static> Lease<B> {
         self.leases.backend.outdated(&held.connection)
     }
 
-    /// False when who keeps it for long should retire it: see [`Lease::unfit`].
-    #[must_use]
-    pub fn is_fit(&self) -> bool {
-        self.unfit().is_none()
-    }
-
     /// Gives it back as it is: nothing is owed on it and it is in the state of a new one. It goes to who waits for one of its key, or becomes
     /// idle; one that is unfit, or whose place others need more, is closed.
     pub fn give_back(mut self) {
