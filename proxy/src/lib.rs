@@ -41,6 +41,7 @@
 pub mod admin;
 pub mod app;
 pub mod boundary;
+pub mod broker;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -15,7 +15,7 @@ impl Shared {
     pub(super) fn mux(&self, worker: usize, workers: usize, drain: &Drain) -> Option<Rc<Mux>> {
         let (listener, pool) = (&self.listener, &self.listener.pool);
         let shares = match pool.mode {
-            PoolMode::Relay => return None,
+            PoolMode::Relay | PoolMode::Transaction => return None,
             PoolMode::Session => false,
             PoolMode::Multiplex => true,
         };

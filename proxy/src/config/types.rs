@@ -218,6 +218,8 @@ pub enum PoolMode {
     Session,
     /// Few upstream connections shared by all clients, request by request (Redis).
     Multiplex,
+    /// Few upstream connections shared by all clients, transaction by transaction (PostgreSQL).
+    Transaction,
 }
 
 impl PoolMode {
@@ -228,6 +230,7 @@ impl PoolMode {
             Self::Relay => "relay",
             Self::Session => "session",
             Self::Multiplex => "multiplex",
+            Self::Transaction => "transaction",
         }
     }
 }

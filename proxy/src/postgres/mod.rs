@@ -19,7 +19,7 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `startup`, `message`, `scram`, `md5`, `boundary` | bytes to facts and back, without I/O |
+//! | `startup`, `message`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
 //! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `login`, `cancel` | the conversations |
 //! | `frames`, `refuse` | whole messages off a stream; last words |
 
@@ -34,7 +34,9 @@ mod negotiate;
 mod pass_through;
 pub mod refuse;
 pub mod scram;
+pub mod sql;
 pub mod startup;
+pub mod traces;
 mod upstream_tls;
 
 pub use boundary::Boundary;
