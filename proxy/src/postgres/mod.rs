@@ -19,7 +19,7 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `startup`, `message`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
+//! | `startup`, `message`, `reply`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
 //! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `login`, `cancel` | the conversations |
 //! | `frames`, `refuse` | whole messages off a stream; last words |
 
@@ -33,6 +33,7 @@ pub mod message;
 mod negotiate;
 mod pass_through;
 pub mod refuse;
+pub mod reply;
 pub mod scram;
 pub mod sql;
 pub mod startup;
