@@ -19,7 +19,7 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `startup`, `message`, `reply`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
+//! | `startup`, `options`, `message`, `reply`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
 //! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `login`, `cancel` | the conversations |
 //! | `frames`, `refuse` | whole messages off a stream; last words |
 
@@ -31,6 +31,7 @@ mod login;
 pub mod md5;
 pub mod message;
 mod negotiate;
+pub mod options;
 mod pass_through;
 pub mod refuse;
 pub mod reply;
