@@ -22,7 +22,7 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `startup`, `message`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
+//! | `startup`, `options`, `message`, `reply`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
 //! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `account`, `login`, `session`, `cancel` | the conversations |
 //! | `frames`, `refuse` | whole messages off a stream; last words |
 
@@ -35,8 +35,10 @@ mod login;
 pub mod md5;
 pub mod message;
 mod negotiate;
+pub mod options;
 mod pass_through;
 pub mod refuse;
+pub mod reply;
 pub mod scram;
 mod session;
 pub mod sql;
