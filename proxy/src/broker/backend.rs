@@ -18,6 +18,8 @@ use crate::upstream::{Connection, Upstream};
 /// A PostgreSQL server whose connections are shared.
 pub struct PostgresServer {
     upstream: Arc<Upstream>,
+    /// Statements prepared on one connection at one time.
+    prepared_statements: usize,
 }
 
 /// What cancels a query on an upstream connection.
@@ -38,10 +40,10 @@ pub struct Link {
 }
 
 impl Link {
-    /// Logged in; `base` is what the server has reported of itself.
+    /// Logged in; `server` knows what the server has reported of itself.
     #[must_use]
-    pub fn new(connection: Connection, cancel_key: CancelKey, base: Rc<Params>) -> Self {
-        Self { connection, cancel_key, server: Server::new(base) }
+    pub fn new(connection: Connection, cancel_key: CancelKey, server: Server) -> Self {
+        Self { connection, cancel_key, server }
     }
 
     /// The way to the server.
@@ -62,10 +64,10 @@ impl Link {
 }
 
 impl PostgresServer {
-    /// The server behind `upstream`.
+    /// The server behind `upstream`; at most so many statements are kept prepared on one connection.
     #[must_use]
-    pub fn new(upstream: Arc<Upstream>) -> Self {
-        Self { upstream }
+    pub fn new(upstream: Arc<Upstream>, prepared_statements: usize) -> Self {
+        Self { upstream, prepared_statements }
     }
 }
 
@@ -101,7 +103,7 @@ impl Backend for PostgresServer {
             base.report(name, value);
         }
         let cancel_key = CancelKey { process: session.process, secret: session.secret };
-        Ok(Link::new(connection, cancel_key, Rc::new(base)))
+        Ok(Link::new(connection, cancel_key, Server::new(Rc::new(base), self.prepared_statements)))
     }
 
     fn poll_unfit(&self, link: &mut Link, cx: &mut Context<'_>) -> Poll<EvictReason> {

@@ -185,7 +185,7 @@ impl Exchange<'_> {
         }
         self.say_what_is_ours(&mut said.before);
         let pass = match kind {
-            b'E' => return Ok(self.error(message, body, said)),
+            b'E' => return Ok(self.error(body, said)),
             b'Z' => return self.ready(body, said),
             b'1' => match self.server.replies.first() {
                 Some(Expect::Parse { theirs, .. }) => Some(*theirs),
@@ -322,7 +322,7 @@ impl Exchange<'_> {
     }
 
     /// An ErrorResponse: the server skips to the next Sync, or ends a Query.
-    fn error(&mut self, message: &[u8], body: &[u8], said: &mut Said) -> bool {
+    fn error(&mut self, body: &[u8], said: &mut Said) -> bool {
         self.server.failed = true;
         self.server.answered = true;
         self.server.done.clear();
@@ -340,8 +340,7 @@ impl Exchange<'_> {
             }
         }
         let duplicate = self.duplicate(code);
-        let (skipped, has_sync) = self.server.replies.skip_to_sync();
-        let mut skipped = skipped;
+        let (mut skipped, has_sync) = self.server.replies.skip_to_sync();
         if let Some(Expect::Parse { undo: Undo::Name(name, was), .. }) = skipped.last_mut()
             && name.is_empty()
         {
@@ -354,7 +353,7 @@ impl Exchange<'_> {
         self.server.skipping = !has_sync;
         match duplicate {
             Some(name) => {
-                reply::error_named(&mut said.before, message, &name);
+                reply::with_text(&mut said.before, body, &[b"prepared statement \"", &*name, b"\" already exists"].concat());
                 false
             }
             None => true,
@@ -377,7 +376,11 @@ impl Exchange<'_> {
 
     fn take_back_expect(&mut self, expect: Expect) {
         match expect {
-            Expect::Parse { undo, .. } | Expect::Bind(_, undo) | Expect::Close { undo, .. } | Expect::Parsed(undo) | Expect::Closed(undo) => {
+            Expect::Parse { undo, .. }
+            | Expect::Bind(_, undo)
+            | Expect::Close { undo, .. }
+            | Expect::Parsed(undo)
+            | Expect::Closed(undo) => {
                 self.take_back(undo);
             }
             Expect::Query(Some(note)) | Expect::Execute(Some(note)) => self.take_back(note.undo),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::statements::{Names, Prepared, Slot, Statement};
 
 /// One answer that is due.
-pub enum Expect {
+pub(super) enum Expect {
     /// To a Query: anything up to ReadyForQuery.
     Query(Option<Box<Note>>),
     /// To a FunctionCall: its result or an error, then ReadyForQuery.
@@ -51,18 +51,18 @@ pub enum Expect {
 
 /// What a Query or an Execute does besides being answered.
 #[derive(Default)]
-pub struct Note {
+pub(super) struct Note {
     /// A command that has to be followed.
     pub follow: Option<Follow>,
     /// An empty Query stands in for a command about the client's own names; this is its tag.
-    pub stand_in: Option<&'static [u8]>,
+    pub stand_in: Option<&'static str>,
     /// If it is skipped or fails.
     pub undo: Undo,
 }
 
 /// A command that changes what a client's settings or names are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Follow {
+pub(super) enum Follow {
     /// SET to this value.
     Set(Box<[u8]>, Box<[u8]>),
     /// Back to the default.
@@ -76,14 +76,14 @@ pub enum Follow {
 impl Follow {
     /// The server's values are not the client's: its defaults are what its StartupMessage asked for.
     #[must_use]
-    pub fn returns_to_defaults(&self) -> bool {
+    pub(super) fn returns_to_defaults(&self) -> bool {
         !matches!(self, Self::Set(..))
     }
 }
 
 /// How to take back what was noted when a message was sent, if the server skips it.
 #[derive(Default)]
-pub enum Undo {
+pub(super) enum Undo {
     /// Nothing was.
     #[default]
     Nothing,
@@ -105,51 +105,45 @@ pub enum Undo {
 
 /// All that is due, oldest first.
 #[derive(Default)]
-pub struct Replies {
+pub(super) struct Replies {
     due: VecDeque<Expect>,
 }
 
 impl Replies {
     /// One more.
-    pub fn push(&mut self, expect: Expect) {
+    pub(super) fn push(&mut self, expect: Expect) {
         self.due.push_back(expect);
     }
 
     /// The next.
     #[must_use]
-    pub fn first(&self) -> Option<&Expect> {
+    pub(super) fn first(&self) -> Option<&Expect> {
         self.due.front()
     }
 
     /// The next, to be changed.
-    pub fn first_mut(&mut self) -> Option<&mut Expect> {
+    pub(super) fn first_mut(&mut self) -> Option<&mut Expect> {
         self.due.front_mut()
     }
 
     /// Takes the next.
-    pub fn pop(&mut self) -> Option<Expect> {
+    pub(super) fn pop(&mut self) -> Option<Expect> {
         self.due.pop_front()
     }
 
     /// True when nothing is due.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.due.is_empty()
     }
 
-    /// How many are due.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.due.len()
-    }
-
     /// All, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Expect> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Expect> {
         self.due.iter()
     }
 
     /// The server skips to the next Sync: takes out what it will not answer, latest first. False when no Sync has been sent yet.
-    pub fn skip_to_sync(&mut self) -> (Vec<Expect>, bool) {
+    pub(super) fn skip_to_sync(&mut self) -> (Vec<Expect>, bool) {
         let at = self.due.iter().position(|expect| matches!(expect, Expect::Sync));
         let mut skipped: Vec<_> = self.due.drain(..at.unwrap_or(self.due.len())).collect();
         skipped.reverse();
@@ -157,7 +151,7 @@ impl Replies {
     }
 
     /// A COPY from the client has begun: the server ignores Syncs up to the end of its data. True when that end has been sent.
-    pub fn forgive_syncs(&mut self) -> bool {
+    pub(super) fn forgive_syncs(&mut self) -> bool {
         let end = self.due.iter().position(|expect| matches!(expect, Expect::CopyEnd));
         let mut at = 0;
         let until = end.unwrap_or(self.due.len());

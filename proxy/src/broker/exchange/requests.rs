@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::replies::{Expect, Follow, Note, Undo};
 use super::statements::Statement;
 use super::{Broken, Client, Exchange, HEADER_BYTES, Unit};
-use crate::postgres::reply;
+use crate::postgres::reply::{self, Status};
 use crate::postgres::sql::{self, Command, Verdict};
 use crate::postgres::traces::Traces;
 
@@ -102,14 +102,18 @@ impl Client {
                 b'X' => break Wants::End,
                 b'S' if message.is_some() => {
                     self.skipping = false;
-                    reply::ready_for_query(down, b'I');
+                    reply::ready_for_query(down, Status::Idle);
                 }
-                b'H' | b'd' | b'c' | b'f' | b'P' | b'B' | b'D' | b'E' | b'C' if self.skipping || matches!(kind, b'H' | b'd' | b'c' | b'f') => {
+                b'H' | b'd' | b'c' | b'f' | b'P' | b'B' | b'D' | b'E' | b'C'
+                    if self.skipping || matches!(kind, b'H' | b'd' | b'c' | b'f') =>
+                {
                     // Nobody listens: late data of a COPY that has failed, or the rest of a batch that has.
                 }
                 b'C' if message.is_some_and(|message| self.close_here(message)) => reply::close_complete(down),
                 b'Q' if message.is_some_and(|message| self.query_here(message, down)) => {}
-                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if message.is_some() || total > whole_limit(kind) => break Wants::Connection,
+                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if message.is_some() || total > whole_limit(kind) => {
+                    break Wants::Connection;
+                }
                 b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' | b'S' => break Wants::Nothing,
                 _ => return Err(Broken("invalid frontend message type")),
             }
@@ -133,7 +137,7 @@ impl Client {
             self.skipping = true;
             return 0;
         }
-        reply::ready_for_query(down, b'I');
+        reply::ready_for_query(down, Status::Idle);
         let gone = total.min(input.len());
         self.passing = Passing { left: total - gone, forward: false };
         gone
@@ -160,24 +164,24 @@ impl Client {
             return false;
         }
         let Some((text, [])) = string(body(message)) else { return false };
-        let tag: &[u8] = match sql::scan(text).command {
+        let tag = match sql::scan(text).command {
             Some(Command::Deallocate(name)) if self.names.find(&name).is_some() && !name.is_empty() => {
                 self.names.put(&name, None);
-                b"DEALLOCATE"
+                "DEALLOCATE"
             }
             Some(Command::DeallocateAll) => {
                 self.names = super::Names::default();
-                b"DEALLOCATE ALL"
+                "DEALLOCATE ALL"
             }
             Some(Command::DiscardAll) => {
                 self.names = super::Names::default();
                 self.return_to_defaults(down);
-                b"DISCARD ALL"
+                "DISCARD ALL"
             }
             _ => return false,
         };
         reply::command_complete(down, tag);
-        reply::ready_for_query(down, b'I');
+        reply::ready_for_query(down, Status::Idle);
         true
     }
 
@@ -380,17 +384,15 @@ impl Exchange<'_> {
         match command {
             Command::Deallocate(name) if !name.is_empty() && self.client.names.find(name).is_some() => {
                 let was = self.client.names.put(name, None);
-                Some(Note { stand_in: Some(b"DEALLOCATE"), undo: Undo::Name(name.clone(), was), ..Note::default() })
+                Some(Note { stand_in: Some("DEALLOCATE"), undo: Undo::Name(name.clone(), was), ..Note::default() })
             }
             Command::Deallocate(_) => None,
             Command::DeallocateAll if !self.server.traces.has(Traces::PREPARE) => {
                 let names = std::mem::take(&mut self.client.names);
-                Some(Note { stand_in: Some(b"DEALLOCATE ALL"), undo: Undo::Names(Box::new(names)), ..Note::default() })
+                Some(Note { stand_in: Some("DEALLOCATE ALL"), undo: Undo::Names(Box::new(names)), ..Note::default() })
             }
             Command::DeallocateAll => Some(Note { undo: self.forget_statements(), ..Note::default() }),
-            Command::DiscardAll => {
-                Some(Note { follow: Some(Follow::DiscardAll), undo: self.forget_statements(), ..Note::default() })
-            }
+            Command::DiscardAll => Some(Note { follow: Some(Follow::DiscardAll), undo: self.forget_statements(), ..Note::default() }),
             Command::Set { name, value } => {
                 let follow = match value {
                     Some(value) => Follow::Set(name.clone(), value.clone()),
@@ -427,7 +429,9 @@ impl Exchange<'_> {
         }
         let (name, behind) = string(body(message)).ok_or(Broken("invalid string in message"))?;
         let statement = self.statements.find(behind, &self.client.params);
-        if !name.is_empty() && let Some(old) = self.client.names.find(name).cloned() {
+        if !name.is_empty()
+            && let Some(old) = self.client.names.find(name).cloned()
+        {
             // The server's own refusal (42P05), in the transaction's midst: the statement is there under our name for it.
             let place = self.place(&old);
             self.push_parse(place, behind);

@@ -68,10 +68,12 @@ impl Exchange<'_> {
             Command::Deallocate(name) if !name.is_empty() && self.client.names.find(name).is_some() => {
                 // The server does not know that name. It deallocates one that it knows and nobody uses: same tag, same place, same fate.
                 let was = self.client.names.put(name, None);
-                let decoy = self.new_place(self.statements.next_number());
+                let number = self.statements.next_number();
+                let decoy = self.new_place(number);
                 self.push_parse(decoy, b"\0\0\0");
                 self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Nothing });
-                let place = self.new_place(self.statements.next_number());
+                let number = self.statements.next_number();
+                let place = self.new_place(number);
                 message_with_rest(&mut self.server.up, b'P', 0, |up| {
                     super::requests::our_name(up, place);
                     up.extend_from_slice(b"DEALLOCATE ");

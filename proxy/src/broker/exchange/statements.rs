@@ -23,7 +23,7 @@ const SWEEP_EVERY: usize = 1_024;
 
 /// A text with parameter types, as its first client meant it.
 #[derive(Debug)]
-pub struct Statement {
+pub(super) struct Statement {
     /// Never used twice on a worker.
     pub number: u64,
     /// A Parse message's body behind the name: the text, its NUL, the parameter types.
@@ -41,7 +41,7 @@ impl Statement {
 
     /// The text.
     #[must_use]
-    pub fn text(&self) -> &[u8] {
+    pub(super) fn text(&self) -> &[u8] {
         self.body.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 }
@@ -60,7 +60,7 @@ pub struct Statements {
 
 impl Statements {
     /// The statement of this Parse body (behind the name) under these settings: the same as before, or a new one.
-    pub fn find(&mut self, body: &[u8], params: &Params) -> Rc<Statement> {
+    pub(super) fn find(&mut self, body: &[u8], params: &Params) -> Rc<Statement> {
         let meaning = params.meaning(&self.keys);
         if let Some((_, statement)) = self.known.get(body).and_then(|all| all.iter().find(|(of, _)| *of == meaning)) {
             return Rc::clone(statement);
@@ -78,12 +78,12 @@ impl Statements {
     }
 
     /// A statement whose text was not seen whole: nobody else's.
-    pub fn unseen(&mut self, verdict: Verdict) -> Rc<Statement> {
+    pub(super) fn unseen(&mut self, verdict: Verdict) -> Rc<Statement> {
         Rc::new(Statement::new(self.next_number(), &[], verdict))
     }
 
     /// A number that no statement has.
-    pub fn next_number(&mut self) -> u64 {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
@@ -98,17 +98,20 @@ impl Statements {
     }
 }
 
+/// When it was used last, and what it is.
+type Named = (Cell<u64>, Rc<Statement>);
+
 /// What one client has prepared, by its own names. Without any it takes no memory beside itself.
 #[derive(Default)]
-pub struct Names {
-    named: HashMap<Box<[u8]>, (Cell<u64>, Rc<Statement>)>,
+pub(super) struct Names {
+    named: HashMap<Box<[u8]>, Named>,
     unnamed: Option<Rc<Statement>>,
     uses: Cell<u64>,
 }
 
 impl Names {
     /// The statement of that name; the empty name is the unnamed one.
-    pub fn find(&self, name: &[u8]) -> Option<&Rc<Statement>> {
+    pub(super) fn find(&self, name: &[u8]) -> Option<&Rc<Statement>> {
         if name.is_empty() {
             return self.unnamed.as_ref();
         }
@@ -118,7 +121,7 @@ impl Names {
     }
 
     /// Gives a statement that name, or takes the name away; returns whose it was.
-    pub fn put(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
+    pub(super) fn put(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
         if name.is_empty() {
             return std::mem::replace(&mut self.unnamed, statement);
         }
@@ -149,7 +152,7 @@ impl Names {
 }
 
 /// What is prepared on one connection.
-pub struct Prepared {
+pub(super) struct Prepared {
     by_number: HashMap<u64, Slot>,
     next: u32,
     uses: u64,
@@ -158,7 +161,7 @@ pub struct Prepared {
 
 /// One statement on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub(super) struct Slot {
     /// What its name there is made of.
     pub name: u32,
     used: u64,
@@ -167,12 +170,12 @@ pub struct Slot {
 impl Prepared {
     /// Nothing yet; at most `limit` at one time.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { by_number: HashMap::new(), next: 0, uses: 0, limit: limit.max(1) }
     }
 
     /// Where the statement is prepared; that is a use.
-    pub fn find(&mut self, number: u64) -> Option<u32> {
+    pub(super) fn find(&mut self, number: u64) -> Option<u32> {
         let slot = self.by_number.get_mut(&number)?;
         self.uses += 1;
         slot.used = self.uses;
@@ -180,7 +183,7 @@ impl Prepared {
     }
 
     /// A name for the statement, which is now being prepared under it; and one that has to be closed for it.
-    pub fn add(&mut self, number: u64) -> (u32, Option<(u64, Slot)>) {
+    pub(super) fn add(&mut self, number: u64) -> (u32, Option<(u64, Slot)>) {
         let evicted = if self.by_number.len() >= self.limit { self.oldest() } else { None };
         if let Some((number, _)) = evicted {
             self.by_number.remove(&number);
@@ -192,23 +195,23 @@ impl Prepared {
     }
 
     /// It is not prepared (any more). Returns what it was called.
-    pub fn remove(&mut self, number: u64) -> Option<Slot> {
+    pub(super) fn remove(&mut self, number: u64) -> Option<Slot> {
         self.by_number.remove(&number)
     }
 
     /// It is still prepared after all.
-    pub fn restore(&mut self, number: u64, slot: Slot) {
+    pub(super) fn restore(&mut self, number: u64, slot: Slot) {
         self.by_number.insert(number, slot);
     }
 
     /// Nothing is prepared any more. What was is returned, in case that is not so.
-    pub fn clear(&mut self) -> Self {
+    pub(super) fn clear(&mut self) -> Self {
         let fresh = Self { next: self.next, ..Self::new(self.limit) };
         std::mem::replace(self, fresh)
     }
 
     /// What was cleared is there all the same, and what has been prepared since too.
-    pub fn unclear(&mut self, cleared: Self) {
+    pub(super) fn unclear(&mut self, cleared: Self) {
         for (number, slot) in cleared.by_number {
             self.by_number.entry(number).or_insert(slot);
         }
@@ -216,14 +219,8 @@ impl Prepared {
 
     /// How many are prepared.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_number.len()
-    }
-
-    /// True when none is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_number.is_empty()
     }
 
     fn oldest(&self) -> Option<(u64, Slot)> {
