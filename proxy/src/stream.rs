@@ -51,6 +51,26 @@ pub enum Stream {
     Tls(Box<TlsStream>),
 }
 
+/// A TCP connection, with or without TLS, that no runtime looks after.
+pub struct Detached {
+    tcp: std::net::TcpStream,
+    tls: Option<Box<rustls::Connection>>,
+}
+
+impl Detached {
+    /// Gives it to the runtime of this thread.
+    ///
+    /// # Errors
+    /// The runtime's own; the connection is then closed.
+    pub fn attach(self) -> io::Result<Stream> {
+        let socket = Socket::Tcp(TcpStream::from_std(self.tcp)?);
+        Ok(match self.tls {
+            None => Stream::Plain(socket),
+            Some(tls) => Stream::Tls(Box::new(TlsStream::new(socket, *tls))),
+        })
+    }
+}
+
 /// Sends FIN, then reads until the peer has closed too: closing while its bytes are unread would make the kernel send RST, which can overtake
 /// our last words. At most [`LINGER`]; failures are of no interest any more.
 pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
@@ -69,6 +89,18 @@ impl Stream {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.socket(),
         }
+    }
+
+    /// Takes it from this runtime, so that another thread's can have it. `None`, and it is closed: it has ended or failed, TLS holds bytes
+    /// that nobody has taken, or it is a unix socket.
+    #[must_use]
+    pub fn detach(self) -> Option<Detached> {
+        let (socket, tls) = match self {
+            Self::Plain(socket) => (socket, None),
+            Self::Tls(stream) => stream.into_quiet_parts().map(|(socket, tls)| (socket, Some(Box::new(tls))))?,
+        };
+        let Socket::Tcp(tcp) = socket else { return None };
+        Some(Detached { tcp: tcp.into_std().ok()?, tls })
     }
 
     /// The hash of the server's certificate that a login can be bound to ([`crate::tls::end_point`]); `None` where there is none.

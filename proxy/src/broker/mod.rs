@@ -21,6 +21,6 @@ pub mod exchange;
 pub mod key;
 pub mod params;
 
-pub use backend::{CancelKey, Link, PostgresServer};
+pub use backend::{CancelKey, Link, LinkFacts, LinkState, PostgresServer};
 pub use key::Key;
 pub use params::Params;
