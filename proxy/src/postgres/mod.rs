@@ -22,8 +22,13 @@
 //!
 //! | read | for |
 //! |---|---|
+<<<<<<< HEAD
 //! | `startup`, `message`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
 //! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `account`, `login`, `session`, `cancel` | the conversations |
+=======
+//! | `startup`, `message`, `reply`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
+//! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `login`, `cancel` | the conversations |
+>>>>>>> f55a4cb
 //! | `frames`, `refuse` | whole messages off a stream; last words |
 
 mod account;
@@ -37,6 +42,7 @@ pub mod message;
 mod negotiate;
 mod pass_through;
 pub mod refuse;
+pub mod reply;
 pub mod scram;
 mod session;
 pub mod sql;

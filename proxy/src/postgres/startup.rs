@@ -104,6 +104,21 @@ pub fn parse(packet: Bytes) -> Result<First, Refusal> {
     }
 }
 
+/// A CancelRequest.
+#[must_use]
+pub fn cancel_request(process: u32, secret: &[u8]) -> Vec<u8> {
+    let total = u32::try_from(CANCEL_HEADER_BYTES + secret.len()).unwrap_or(u32::MAX);
+    let header = [total, CANCEL_REQUEST_CODE, process].map(u32::to_be_bytes).concat();
+    [header.as_slice(), secret].concat()
+}
+
+/// Process number and secret of a CancelRequest that [`parse`] has found.
+#[must_use]
+pub fn cancel_key(request: &[u8]) -> Option<(u32, &[u8])> {
+    let (process, secret) = request.get(STARTUP_HEADER_BYTES..)?.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*process), secret))
+}
+
 /// A StartupMessage: who connects to what, with which settings. Kept as it arrived; the parameters are found in place.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Startup {
