@@ -22,13 +22,8 @@
 //!
 //! | read | for |
 //! |---|---|
-<<<<<<< HEAD
-//! | `startup`, `message`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
+//! | `startup`, `options`, `message`, `reply`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
 //! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `account`, `login`, `session`, `cancel` | the conversations |
-=======
-//! | `startup`, `message`, `reply`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
-//! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `login`, `cancel` | the conversations |
->>>>>>> f55a4cb
 //! | `frames`, `refuse` | whole messages off a stream; last words |
 
 mod account;
@@ -40,6 +35,7 @@ mod login;
 pub mod md5;
 pub mod message;
 mod negotiate;
+pub mod options;
 mod pass_through;
 pub mod refuse;
 pub mod reply;
