@@ -53,7 +53,8 @@ pub enum Stream {
 
 /// A TCP connection, with or without TLS, that no runtime looks after.
 pub struct Detached {
-    tcp: std::net::TcpStream,
+    /// The runtime may fail to let go of it.
+    tcp: io::Result<std::net::TcpStream>,
     tls: Option<Box<rustls::Connection>>,
 }
 
@@ -61,9 +62,9 @@ impl Detached {
     /// Gives it to the runtime of this thread.
     ///
     /// # Errors
-    /// The runtime's own; the connection is then closed.
+    /// One of the two runtimes' own; the connection is then closed. Unix sockets are not moved.
     pub fn attach(self) -> io::Result<Stream> {
-        let socket = Socket::Tcp(TcpStream::from_std(self.tcp)?);
+        let socket = Socket::Tcp(TcpStream::from_std(self.tcp?)?);
         Ok(match self.tls {
             None => Stream::Plain(socket),
             Some(tls) => Stream::Tls(Box::new(TlsStream::new(socket, *tls))),
@@ -91,16 +92,29 @@ impl Stream {
         }
     }
 
-    /// Takes it from this runtime, so that another thread's can have it. `None`, and it is closed: it has ended or failed, TLS holds bytes
-    /// that nobody has taken, or it is a unix socket.
+    /// True when TLS, if any, holds no bytes on their way, and nothing has gone wrong so far.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(stream) => stream.is_quiet(),
+        }
+    }
+
+    /// Takes it from this runtime, so that another thread's can have it. Loses what a stream that is not [quiet](Stream::is_quiet) holds.
     #[must_use]
-    pub fn detach(self) -> Option<Detached> {
+    pub fn detach(self) -> Detached {
         let (socket, tls) = match self {
             Self::Plain(socket) => (socket, None),
-            Self::Tls(stream) => stream.into_quiet_parts().map(|(socket, tls)| (socket, Some(Box::new(tls))))?,
+            Self::Tls(stream) => {
+                let (socket, tls) = stream.into_parts();
+                (socket, Some(Box::new(tls)))
+            }
         };
-        let Socket::Tcp(tcp) = socket else { return None };
-        Some(Detached { tcp: tcp.into_std().ok()?, tls })
+        let tcp = match socket {
+            Socket::Tcp(tcp) => tcp.into_std(),
+            Socket::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        };
+        Detached { tcp, tls }
     }
 
     /// The hash of the server's certificate that a login can be bound to ([`crate::tls::end_point`]); `None` where there is none.

@@ -13,7 +13,7 @@ pub use facts::{LinkFacts, LinkState};
 
 use self::facts::{Entry, Links};
 use self::unasked::{default_changed, take_in};
-use super::exchange::Server;
+use super::exchange::{Plain, Server};
 use super::key::Key;
 use super::params::Params;
 use crate::config::Credentials;
@@ -33,6 +33,8 @@ const SERVERS_OWN: &[&[u8]] = &[b"in_hot_standby", b"server_version", b"server_e
 pub struct PostgresServer {
     upstream: Arc<Upstream>,
     links: Arc<Links>,
+    /// Statements prepared on one connection at one time.
+    prepared_statements: usize,
 }
 
 /// What cancels a query on an upstream connection.
@@ -58,8 +60,7 @@ pub struct LinkParts {
     connection: DetachedConnection,
     cancel_key: CancelKey,
     entry: Entry,
-    base: Params,
-    params: Params,
+    server: Plain,
 }
 
 impl Link {
@@ -91,37 +92,34 @@ impl Link {
         &self.entry.facts
     }
 
-    /// For another worker. `None`, and it is closed: a client has left something on it, or it has failed. Nothing may be owed on it.
+    /// True when it can go to another worker: nothing is owed on it, no client has left anything, and nothing has arrived.
+    pub fn can_move(&mut self) -> bool {
+        self.server.can_move() && self.connection.can_detach()
+    }
+
+    /// For another worker; only if it [can move](Link::can_move).
     #[must_use]
-    pub fn into_parts(self) -> Option<LinkParts> {
+    pub fn into_parts(self) -> LinkParts {
         let Self { connection, cancel_key, entry, server } = self;
-        if !server.traces.is_empty() {
-            return None;
-        }
-        let params = Rc::unwrap_or_clone(server.params);
-        Some(LinkParts { connection: connection.detach()?, cancel_key, entry, base: Rc::unwrap_or_clone(server.base), params })
+        LinkParts { connection: connection.detach(), cancel_key, entry, server: server.into_plain() }
     }
 
     /// In the worker that has it from now on.
     ///
     /// # Errors
-    /// The runtime's own; the connection is then closed.
+    /// As [`DetachedConnection::attach`].
     pub fn from_parts(parts: LinkParts) -> Result<Self> {
-        let LinkParts { connection, cancel_key, entry, base, params } = parts;
+        let LinkParts { connection, cancel_key, entry, server } = parts;
         let connection = connection.attach().map_err(|error| Error::ours(Kind::Io, format!("a connection could not be moved: {error}")))?;
-        let mut server = Server::new(Rc::new(base));
-        if !params.changes_to(&server.base).is_empty() {
-            server.params = Rc::new(params);
-        }
-        Ok(Self { connection, cancel_key, entry, server })
+        Ok(Self { connection, cancel_key, entry, server: server.into() })
     }
 }
 
 impl PostgresServer {
-    /// The server behind `upstream`.
+    /// The server behind `upstream`; at most so many statements are kept prepared on one connection.
     #[must_use]
-    pub fn new(upstream: Arc<Upstream>) -> Self {
-        Self { upstream, links: Arc::default() }
+    pub fn new(upstream: Arc<Upstream>, prepared_statements: usize) -> Self {
+        Self { upstream, links: Arc::default(), prepared_statements }
     }
 
     /// All its connections, over all workers, in the order in which they were opened.
@@ -172,7 +170,7 @@ impl Backend for PostgresServer {
         }
         let cancel_key = CancelKey { process: session.process, secret: session.secret };
         let entry = self.links.enter(Arc::clone(&key.database), session.process, &connection.stream);
-        Ok(Link { connection, cancel_key, entry, server: Server::new(Rc::new(base)) })
+        Ok(Link { connection, cancel_key, entry, server: Server::new(Rc::new(base), self.prepared_statements) })
     }
 
     /// Reports of settings and notices are taken in; everything else that is said to an unused connection is its end.

@@ -14,12 +14,15 @@ pub struct DetachedConnection {
 }
 
 impl Connection {
-    /// Takes it from this runtime. `None`, and it is closed: it has failed, or something of a message has arrived already.
+    /// True when nothing has arrived on it that would be lost on the way.
+    pub fn can_detach(&mut self) -> bool {
+        self.early.is_empty() && self.stream.is_quiet()
+    }
+
+    /// Takes it from this runtime; only if it [can be](Connection::can_detach).
     #[must_use]
-    pub fn detach(self) -> Option<DetachedConnection> {
-        let Self { stream, early, address, generation } = self;
-        let stream = if early.is_empty() { stream.detach()? } else { return None };
-        Some(DetachedConnection { stream, address, generation })
+    pub fn detach(self) -> DetachedConnection {
+        DetachedConnection { stream: self.stream.detach(), address: self.address, generation: self.generation }
     }
 }
 
@@ -27,7 +30,7 @@ impl DetachedConnection {
     /// Gives it to the runtime of this thread.
     ///
     /// # Errors
-    /// The runtime's own; the connection is then closed.
+    /// As [`Detached::attach`].
     pub fn attach(self) -> io::Result<Connection> {
         let Self { stream, address, generation } = self;
         Ok(Connection { stream: stream.attach()?, early: Vec::new(), address, generation })

@@ -56,7 +56,7 @@ mod tests {
     use crate::broker::Params;
 
     fn server() -> Server {
-        Server::new(Rc::new(Params::default().reported(b"TimeZone", b"UTC").reported(b"DateStyle", b"ISO")))
+        Server::new(Rc::new(Params::default().reported(b"TimeZone", b"UTC").reported(b"DateStyle", b"ISO")), 10)
     }
 
     const SETTING: &[u8] = b"S\0\0\0\x12TimeZone\0CET\0\0";
