@@ -23,7 +23,7 @@ pub mod exchange;
 pub mod key;
 pub mod params;
 
-pub use backend::{CancelKey, Link, PostgresServer};
+pub use backend::{CancelKey, Link, LinkFacts, LinkState, PostgresServer};
 pub use clients::{Badge, Card, Clients};
 pub use key::Key;
 pub use params::Params;

@@ -15,6 +15,7 @@
 //! A connection may be given back when [`Server::is_at_rest`] and no [`Traces`] are left: the one rule, in one place.
 
 mod answers;
+mod plain;
 mod replies;
 mod requests;
 mod settings;
@@ -25,6 +26,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 
 pub use answers::Took;
+pub use plain::Plain;
 pub use requests::{Idle, Wants};
 pub use statements::Statements;
 

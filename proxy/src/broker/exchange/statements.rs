@@ -153,6 +153,13 @@ pub(super) struct Prepared {
     limit: usize,
 }
 
+/// What names there are on a connection, longest unused first, and from where on there are none.
+pub(super) struct Taken {
+    names: Vec<u32>,
+    next: u32,
+    limit: usize,
+}
+
 /// One statement on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
@@ -209,6 +216,25 @@ impl Prepared {
         for (number, slot) in cleared.by_number {
             self.by_number.entry(number).or_insert(slot);
         }
+    }
+
+    /// The names alone, for another worker: numbers mean nothing there.
+    pub(super) fn into_names(self) -> Taken {
+        let mut slots: Vec<_> = self.by_number.into_values().collect();
+        slots.sort_unstable_by_key(|slot| slot.used);
+        Taken { names: slots.iter().map(|slot| slot.name).collect(), next: self.next, limit: self.limit }
+    }
+
+    /// Of a connection that comes from another worker. What is prepared there takes places and is found by nobody.
+    #[must_use]
+    pub(super) fn of_strangers(names: Taken) -> Self {
+        let mut prepared = Self { next: names.next, ..Self::new(names.limit) };
+        // Statements are numbered from below.
+        for (number, name) in (0..=u64::MAX).rev().zip(names.names) {
+            prepared.uses += 1;
+            prepared.by_number.insert(number, Slot { name, used: prepared.uses });
+        }
+        prepared
     }
 
     /// How many are prepared.
