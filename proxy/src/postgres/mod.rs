@@ -20,7 +20,7 @@
 //! | read | for |
 //! |---|---|
 //! | `startup`, `options`, `message`, `reply`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
-//! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `login`, `cancel` | the conversations |
+//! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `login`, `settings`, `cancel` | the conversations |
 //! | `frames`, `refuse` | whole messages off a stream; last words |
 
 pub mod boundary;
@@ -36,6 +36,7 @@ mod pass_through;
 pub mod refuse;
 pub mod reply;
 pub mod scram;
+pub mod settings;
 pub mod sql;
 pub mod startup;
 pub mod traces;
