@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf, Re
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
-use crate::tls::TlsStream;
+use crate::tls::{self, TlsStream};
 
 /// How long [`linger`] waits for the peer's half.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -68,6 +68,15 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.socket(),
+        }
+    }
+
+    /// The hash of the server's certificate that a login can be bound to ([`crate::tls::end_point`]); `None` where there is none.
+    #[must_use]
+    pub fn end_point(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.connection().peer_certificates().and_then(<[_]>::first).and_then(|leaf| tls::end_point(leaf)),
         }
     }
 

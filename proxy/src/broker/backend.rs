@@ -7,9 +7,11 @@ use std::task::{Context, Poll};
 use super::exchange::Server;
 use super::key::Key;
 use super::params::Params;
+use crate::config::Credentials;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::EvictReason;
 use crate::pool::{Backend, Reuse};
+use crate::postgres::{self, Account};
 use crate::stream::Stream;
 use crate::upstream::{Connection, Upstream};
 
@@ -71,8 +73,35 @@ impl Backend for PostgresServer {
     type Connection = Link;
     type Key = Key;
 
-    async fn open(&self, _key: &Key) -> Result<Link> {
-        Err(Error::ours(Kind::Limit, "not yet"))
+    /// Name, TCP, TLS and login within `connect_timeout`.
+    ///
+    /// # Errors
+    /// As [`Upstream::connect_and`] and [`postgres::open_session`]. An error with a reply is the server's answer to the database that a client
+    /// asked for, for that client to hear word by word.
+    async fn open(&self, key: &Key) -> Result<Link> {
+        let config = self.upstream.config();
+        let (Some(Credentials { user: Some(user), .. }), Some(password)) = (&config.credentials, self.upstream.password()) else {
+            return Err(Error::ours(Kind::Login, "no user and password for the server: the pooled modes need them in the URL"));
+        };
+        let log_in = async |stream: &mut Stream| {
+            let end_point = stream.end_point();
+            let account = Account {
+                user,
+                password: &password,
+                database: None,
+                allow_trust: config.tls.client_cert.is_some(),
+                end_point: end_point.as_deref(),
+                keys: &self.upstream.scram_keys,
+            };
+            postgres::open_session(stream, &key.database, &account).await
+        };
+        let (connection, session) = self.upstream.connect_and(log_in).await?;
+        let mut base = Params::default();
+        for (name, value) in &session.parameters {
+            base.report(name, value);
+        }
+        let cancel_key = CancelKey { process: session.process, secret: session.secret };
+        Ok(Link::new(connection, cancel_key, Rc::new(base)))
     }
 
     fn poll_unfit(&self, link: &mut Link, cx: &mut Context<'_>) -> Poll<EvictReason> {
@@ -97,3 +126,6 @@ impl Reuse for PostgresServer {
         self.upstream.outdated(&link.connection)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::frames::{Frames, send};
-use super::message::SqlState;
+use super::message::{SqlState, parameter_status};
 use super::reply::message;
 use crate::error::{Error, Kind, Result, Side};
 
@@ -85,10 +85,8 @@ where
             frames.next(upstream).await?.ok_or_else(|| Error::upstream(Kind::Io, "closed while settings were put on the connection"))?;
         match kind {
             b'S' => {
-                let mut strings = frames.body().split(|byte| *byte == 0);
-                if let (Some(name), Some(value)) = (strings.next(), strings.next()) {
-                    reported(name, value);
-                }
+                let (name, value) = parameter_status(frames.body()).map_err(|error| Error::upstream(Kind::Protocol, error.0))?;
+                reported(name, value);
             }
             b'E' if is_fatal(frames.body()) => {
                 let code = SqlState::of_error(frames.body());

@@ -117,6 +117,7 @@ impl Service {
 
     async fn converse(&self, client: &mut Stream, upstream: &mut Stream, startup: &Startup, owing: &mut Side) -> Result<Login> {
         let config = self.upstream.config();
+        let end_point = upstream.end_point();
         match (&config.credentials, self.upstream.password()) {
             (Some(Credentials { user: Some(user), .. }), Some(password)) => {
                 let account = Account {
@@ -124,6 +125,7 @@ impl Service {
                     password: &password,
                     database: config.database.as_deref(),
                     allow_trust: config.tls.client_cert.is_some(),
+                    end_point: end_point.as_deref(),
                     keys: &self.upstream.scram_keys,
                 };
                 postgres::log_in(client, upstream, startup, account).await
