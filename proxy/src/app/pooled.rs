@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Shared;
-use crate::config::{ClientAuth, PoolMode};
+use crate::config::{ClientAuth, PoolMode, Protocol};
 use crate::drain::Drain;
 use crate::mux::{Auth, Identity, Key, Lanes, Mux, RedisServer, Verdicts};
 use crate::pool::{LeaseLimits, Leases};
@@ -14,10 +14,10 @@ impl Shared {
     /// What one worker shares among its clients; `None` in the modes that do not share.
     pub(super) fn mux(&self, worker: usize, workers: usize, drain: &Drain) -> Option<Rc<Mux>> {
         let (listener, pool) = (&self.listener, &self.listener.pool);
-        let shares = match pool.mode {
-            PoolMode::Relay | PoolMode::Transaction => return None,
-            PoolMode::Session => false,
-            PoolMode::Multiplex => true,
+        let shares = match (listener.protocol, pool.mode) {
+            (Protocol::Redis, PoolMode::Session) => false,
+            (Protocol::Redis, PoolMode::Multiplex) => true,
+            (Protocol::Redis | Protocol::Postgres | Protocol::Tls, _) => return None,
         };
         let logs_in = listener.upstream.credentials.is_some();
         let asks_server = self.client_secret.is_none() && !logs_in;
