@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::backend::CancelKey;
 use crate::error::{Error, Kind, Result};
+use crate::error_log::ErrorLog;
 use crate::postgres::carry_cancel;
 use crate::postgres::startup::cancel_request;
 use crate::upstream::Upstream;
@@ -274,20 +275,20 @@ impl Card {
     }
 
     /// Cancels what the client is doing: its key goes to the server over a connection of its own, with TLS as always. Without a lease there is
-    /// nothing to do. Returns when the server has closed that connection.
+    /// nothing to do, and the answer is false. Returns when the server has closed that connection.
     ///
     /// Not to be dropped before it has ended: the connection that it is about could then be in other hands when the cancel arrives.
     ///
     /// # Errors
-    /// The server could not be reached, or did not close. Whether the query was cancelled is then unknown, as it always is.
-    pub async fn cancel(&self, upstream: &Upstream) -> Result<()> {
-        let Some((key, _flight)) = self.depart() else { return Ok(()) };
+    /// The server could not be reached, or did not close; it has been reported. Whether the query was cancelled is then unknown, as it always is.
+    pub async fn cancel(&self, upstream: &Upstream, errors: &ErrorLog) -> Result<bool> {
+        let Some((key, _flight)) = self.depart() else { return Ok(false) };
         let mut connection = upstream.connect().await?;
         let request = cancel_request(key.process, &key.secret.to_be_bytes());
-        match timeout(CANCEL_LIMIT, carry_cancel(&mut connection.stream, &request)).await {
-            Ok(carried) => carried,
-            Err(_) => Err(Error::upstream(Kind::Timeout, "the server does not close the connection of a CancelRequest; is it overloaded?")),
-        }
+        let carried = timeout(CANCEL_LIMIT, carry_cancel(&mut connection.stream, &request)).await.unwrap_or_else(|_| {
+            Err(Error::upstream(Kind::Timeout, "the server does not close the connection of a CancelRequest; is it overloaded?"))
+        });
+        carried.map(|()| true).inspect_err(|error| errors.report("cancel request lost", error))
     }
 
     /// The key of the lease, and a cancel counted for it.

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 /// Settings by name. Names are kept as first seen and compared without case, as the server compares them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Params {
     /// By the name in lower case.
     reported: BTreeMap<Box<[u8]>, Entry>,

@@ -17,7 +17,10 @@ const SECRET_BYTES: (usize, usize) = (4, 32);
 /// The settings that a client wants, by their names in lower case, each with the name as it was written and the value. Of two for one setting
 /// the last counts; those of `options` come first, as in the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Wishes(BTreeMap<Box<[u8]>, (Box<[u8]>, Box<[u8]>)>);
+pub struct Wishes(BTreeMap<Box<[u8]>, Wish>);
+
+/// A setting's name, and its value.
+type Wish = (Box<[u8]>, Box<[u8]>);
 
 impl Wishes {
     /// What this client wants.
