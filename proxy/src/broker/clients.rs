@@ -15,16 +15,11 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand;
-use tokio::time::timeout;
 
 use super::backend::CancelKey;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::carry_cancel;
 use crate::postgres::startup::cancel_request;
 use crate::upstream::Upstream;
-
-/// How long a server may take to see to a CancelRequest that has reached it. Then its connection is held to be stuck, and the lease is let go.
-const CANCEL_LIMIT: Duration = Duration::from_secs(60);
 
 /// All pooled clients of one listener.
 #[derive(Default)]
@@ -274,20 +269,15 @@ impl Card {
     }
 
     /// Cancels what the client is doing: its key goes to the server over a connection of its own, with TLS as always. Without a lease there is
-    /// nothing to do. Returns when the server has closed that connection.
+    /// nothing to do, and the answer is false. Returns when the server has closed that connection.
     ///
     /// Not to be dropped before it has ended: the connection that it is about could then be in other hands when the cancel arrives.
     ///
     /// # Errors
-    /// The server could not be reached, or did not close. Whether the query was cancelled is then unknown, as it always is.
-    pub async fn cancel(&self, upstream: &Upstream) -> Result<()> {
-        let Some((key, _flight)) = self.depart() else { return Ok(()) };
-        let mut connection = upstream.connect().await?;
-        let request = cancel_request(key.process, &key.secret.to_be_bytes());
-        match timeout(CANCEL_LIMIT, carry_cancel(&mut connection.stream, &request)).await {
-            Ok(carried) => carried,
-            Err(_) => Err(Error::upstream(Kind::Timeout, "the server does not close the connection of a CancelRequest; is it overloaded?")),
-        }
+    /// The server could not be reached, or did not close; it has been reported. Whether the query was cancelled is then unknown, as it always is.
+    pub async fn cancel(&self, upstream: &Upstream) -> Result<bool> {
+        let Some((key, _flight)) = self.depart() else { return Ok(false) };
+        upstream.cancel(&cancel_request(key.process, &key.secret.to_be_bytes())).await.map(|()| true)
     }
 
     /// The key of the lease, and a cancel counted for it.

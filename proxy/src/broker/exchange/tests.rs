@@ -64,11 +64,7 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let base = Rc::new(Params::default().reported(b"TimeZone", b"UTC").reported(b"client_encoding", b"UTF8"));
-        Self {
-            client: Client::new(1, Rc::clone(&base), true),
-            server: Server::new(base, 100),
-            statements: Statements::default(),
-        }
+        Self { client: Client::new(1, Rc::clone(&base), true), server: Server::new(base, 100), statements: Statements::default() }
     }
 
     /// Another client on the same connection.
@@ -206,14 +202,7 @@ fn a_query_that_says_nothing_stands_for_deallocate_in_its_place() {
     pair.answer(&[ok1(), ready(b'I')]);
     let (up, _) = pair.send(&[query("BEGIN"), query("DEALLOCATE a"), query("SELECT 1")]);
     assert_eq!(up, [query("BEGIN"), query(""), query("SELECT 1")].concat());
-    let heard = pair.answer(&[
-        complete("BEGIN"),
-        ready(b'T'),
-        msg(b'I', b""),
-        ready(b'T'),
-        complete("SELECT 1"),
-        ready(b'T'),
-    ]);
+    let heard = pair.answer(&[complete("BEGIN"), ready(b'T'), msg(b'I', b""), ready(b'T'), complete("SELECT 1"), ready(b'T')]);
     let expected = [complete("BEGIN"), ready(b'T'), complete("DEALLOCATE"), ready(b'T'), complete("SELECT 1"), ready(b'T')];
     assert_eq!(heard, expected.concat());
     // In a transaction that has failed it fails too, and the name stays.
@@ -307,7 +296,7 @@ fn every_cut_of_the_servers_bytes_gives_the_same() {
     .concat();
     let mut whole = Pair::new();
     whole.send(&requests);
-    let expected = whole.answer(&[answers.clone()]);
+    let expected = whole.answer(std::slice::from_ref(&answers));
     assert!(expected.windows(5).any(|window| window == ok3()));
     for cut in 0..answers.len() {
         let mut pair = Pair::new();
