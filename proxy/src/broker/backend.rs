@@ -89,6 +89,19 @@ impl Backend for PostgresServer {
 }
 
 impl Reuse for PostgresServer {
+    // Not yet: none is ever packed, and a connection that another worker's client needs is closed for a new one.
+    type Parcel = std::convert::Infallible;
+
+    const MOVES: bool = false;
+
+    fn pack(&self, link: Link) -> std::result::Result<Self::Parcel, Link> {
+        Err(link)
+    }
+
+    fn unpack(&self, parcel: Self::Parcel) -> Option<Link> {
+        match parcel {}
+    }
+
     async fn clean(&self, _link: &mut Link, _key: &Key) -> Result<()> {
         Err(Error::ours(Kind::Limit, "not yet"))
     }
