@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub use backend::{CancelKey, Link, PostgresServer};
+pub use backend::{CancelKey, Link, LinkFacts, LinkState, PostgresServer};
 pub use clients::{Badge, Card, Clients};
 pub use greet::{Greetings, Guest};
 pub use key::Key;

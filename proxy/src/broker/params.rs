@@ -74,6 +74,17 @@ impl Params {
         self.reported.get(key.as_slice()).or_else(|| self.asked.get(key.as_slice())).map(|entry| &*entry.value)
     }
 
+    /// Nothing is asked for any more.
+    pub fn forget_asked(&mut self) {
+        self.asked.clear();
+    }
+
+    /// The name as the server spells it, if it reports it.
+    #[must_use]
+    pub fn proper_name<'a>(&'a self, name: &'a [u8]) -> &'a [u8] {
+        self.reported.get(name.to_ascii_lowercase().as_slice()).map_or(name, |entry| &entry.name)
+    }
+
     /// What the server reports, name and value, in a stable order.
     pub fn all_reported(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.reported.values().map(|entry| (&*entry.name, &*entry.value))

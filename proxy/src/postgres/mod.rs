@@ -55,7 +55,7 @@ pub use login::log_in;
 pub use message::SqlState;
 pub use negotiate::{NoTls, Opening, TlsStart, negotiate};
 pub use pass_through::pass_through;
-pub use session::{Session, discard_all, open_session};
+pub use session::{Session, Setting, discard_all, open_session};
 pub use startup::Startup;
 pub use upstream_tls::request_tls;
 

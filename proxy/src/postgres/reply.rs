@@ -147,6 +147,22 @@ pub fn as_fatal(out: &mut BytesMut, body: &[u8]) {
     });
 }
 
+/// `E` with the fields of a server's ErrorResponse `body`, but for its text.
+pub fn with_text(out: &mut BytesMut, body: &[u8], text: &[u8]) {
+    message(out, b'E', |written| {
+        for field in body.split(|byte| *byte == 0).take_while(|field| !field.is_empty()) {
+            match field {
+                [b'M', ..] => {
+                    written.put_u8(b'M');
+                    string(written, text);
+                }
+                field => string(written, field),
+            }
+        }
+        written.put_u8(0);
+    });
+}
+
 /// One field of an ErrorResponse's or NoticeResponse's body: `b'M'` the text, `b'C'` the code…
 #[must_use]
 pub fn field(body: &[u8], kind: u8) -> Option<&[u8]> {

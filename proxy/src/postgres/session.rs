@@ -16,10 +16,13 @@ const REPORT_BYTES: usize = 256 * 1024;
 /// `DISCARD ALL` as a Query message.
 const DISCARD_ALL: &[u8] = b"Q\0\0\0\x10DISCARD ALL\0";
 
+/// A setting's name and value.
+pub type Setting = (Box<[u8]>, Box<[u8]>);
+
 /// What a server has told of a new session.
 pub struct Session {
     /// The settings that it reports: names and values, in its order.
-    pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub parameters: Vec<Setting>,
     /// The process that serves it.
     pub process: u32,
     /// With `process`, what cancels its query.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_local;
 
-use super::postgres::CANCELS;
 use super::{Caller, Service};
 use crate::broker::greet::{greet, wishes};
 use crate::broker::{Broker, Guest};
@@ -42,16 +41,11 @@ impl Service {
     /// To the connection that the client has just now, if it has one. Whoever does not know the secret is closed without words, as PostgreSQL does.
     pub(super) async fn cancel_for_guest(&self, client: &Stream, request: &Bytes, broker: &Rc<Broker>) -> Result<()> {
         let Some(card) = cancel_key(request).and_then(|(process, secret)| broker.clients.find(process, secret)) else { return Ok(()) };
-        let (upstream, metrics, errors) = (Arc::clone(&self.upstream), self.metrics.clone(), Arc::clone(&self.errors));
-        // A task of its own: once it is on its way nobody may think that it is not, whatever the client does.
-        let carried = spawn_local(async move {
-            let _turn = CANCELS.with(Arc::clone).acquire_owned().await;
-            if matches!(card.cancel(&upstream, &errors).await, Ok(true)) {
-                metrics.cancels.inc();
-            }
-        });
+        let upstream = Arc::clone(&self.upstream);
+        // A task of its own: the client may leave, a cancel that is on its way does not come back.
+        let carried = spawn_local(async move { card.cancel(&upstream).await });
         tokio::select! {
-            carried = carried => carried.map_err(|_| Error::ours(Kind::Io, "the task that carried a CancelRequest failed")),
+            carried = carried => carried.unwrap_or_else(|_| Err(Error::ours(Kind::Io, "the task that carried a CancelRequest failed"))),
             () = client.gone(false) => Ok(()),
         }
     }

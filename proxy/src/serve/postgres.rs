@@ -1,9 +1,6 @@
 //! Admitting a PostgreSQL client.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Caller, Leased, REFUSAL_LIMIT, Service, accept_tls, overdue_client};
@@ -13,13 +10,6 @@ use crate::metrics::{Counted, RejectReason};
 use crate::postgres::{self, Account, Login, NoTls, Opening, Startup, TlsStart, refuse};
 use crate::relay::Pair;
 use crate::stream::{Socket, Stream};
-
-/// CancelRequests that one worker carries at one time; the others wait. They need no password, and each costs a connection to the server.
-const MAX_CANCELS: usize = 8;
-
-thread_local! {
-    pub(super) static CANCELS: Arc<Semaphore> = Arc::new(Semaphore::new(MAX_CANCELS));
-}
 
 impl Service {
     pub(super) async fn admit_postgres(&self, socket: Socket, caller: Caller) -> Result<Option<(Pair, Counted)>> {
@@ -151,24 +141,13 @@ impl Service {
     ///
     /// A client that resets the connection gives up; one that closes it does not, for some drivers do so as soon as they have asked.
     async fn cancel_verbatim(&self, client: &Stream, request: &Bytes) -> Result<()> {
-        let carried = async {
-            let _turn = CANCELS.with(Arc::clone).acquire_owned().await;
-            let mut connection = self.upstream.connect().await?;
-            self.metrics.cancels.inc();
-            let carried = postgres::carry_cancel(&mut connection.stream, request).await;
-            carried.inspect_err(|error| self.report_upstream("cancel request lost", error))
-        };
         tokio::select! {
-            carried = timeout(self.listener.upstream.connect_timeout, carried) => carried.unwrap_or_else(|_| {
-                let error = overdue_server("a CancelRequest");
-                self.report_upstream("cancel request lost", &error);
-                Err(error)
-            }),
+            carried = self.upstream.cancel(request) => carried,
             () = client.gone(false) => Ok(()),
         }
     }
 
-    pub(super) fn report_upstream(&self, event: &'static str, error: &Error) {
+    fn report_upstream(&self, event: &'static str, error: &Error) {
         if error.side == Side::Upstream {
             self.errors.report(event, error);
         }

@@ -47,7 +47,7 @@ impl Bench {
         let metrics = Metrics::new().unwrap().listener("test");
         let errors = Arc::new(ErrorLog::new("test", metrics.clone()));
         let upstream = Upstream::new(&config.listeners[0], metrics.clone(), errors).unwrap();
-        Self { postgres, server: PostgresServer::new(Arc::new(upstream)), metrics }
+        Self { postgres, server: PostgresServer::new(Arc::new(upstream), 10), metrics }
     }
 
     async fn open(&self) -> Link {
