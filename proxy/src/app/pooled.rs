@@ -1,6 +1,6 @@
 //! The wiring of the modes that share upstream connections.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -73,6 +73,7 @@ impl Shared {
             upstream: Arc::clone(&self.upstream),
             clients: Arc::clone(&self.clients),
             greetings: Greetings::new(self.upstream.moved()),
+            statements: RefCell::default(),
             closing: drain.closing.child_token(),
             cut: drain.cut.child_token(),
             metrics: self.metrics.clone(),

@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::rand;
+
 use super::backend::{self, CancelKey};
 use crate::error::{Error, Kind, Result};
 use crate::upstream::Upstream;
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::rand;
 
 /// All pooled clients of one listener.
 #[derive(Default)]

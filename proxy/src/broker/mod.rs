@@ -26,6 +26,7 @@ pub mod greet;
 pub mod key;
 pub mod params;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use backend::{CancelKey, Link, LinkFacts, LinkState, PostgresServer};
 pub use clients::{Badge, Card, Clients};
+pub use exchange::Statements;
 pub use greet::{Greetings, Guest};
 pub use key::Key;
 pub use params::Params;
@@ -62,6 +64,8 @@ pub struct Broker {
     pub clients: Arc<Clients>,
     /// What clients were told when they came.
     pub greetings: Greetings,
+    /// What they have prepared.
+    pub statements: RefCell<Statements>,
     /// Clients are closed when nothing is owed to them.
     pub closing: CancellationToken,
     /// Whoever is left is cut.
