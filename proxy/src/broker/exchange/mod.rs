@@ -28,7 +28,7 @@ use bytes::BytesMut;
 pub use answers::Took;
 pub use plain::Plain;
 pub use requests::{Idle, Wants};
-pub use settings::set as set_config;
+pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
 use self::replies::{Expect, Follow, Replies};
