@@ -53,6 +53,8 @@ fn config(listen: ListenAddr, file: &dyn Fn(&str) -> PathBuf) -> Config {
             max_idle_age: seconds(240),
             max_lifetime: seconds(3600),
             wait_timeout: seconds(30),
+            budget: None,
+            prepared_statements: 500,
         },
         client_auth: ClientAuth::Password(Password::File(file("client-password"))),
         listen_tls: Some(ListenTls { cert: file("listen-cert"), key: file("listen-key"), client_ca: Some(file("client-ca")) }),

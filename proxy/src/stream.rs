@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf, Re
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
-use crate::tls::TlsStream;
+use crate::tls::{self, TlsStream};
 
 /// How long [`linger`] waits for the peer's half.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -51,6 +51,27 @@ pub enum Stream {
     Tls(Box<TlsStream>),
 }
 
+/// A TCP connection, with or without TLS, that no runtime looks after.
+pub struct Detached {
+    /// The runtime may fail to let go of it.
+    tcp: io::Result<std::net::TcpStream>,
+    tls: Option<Box<rustls::Connection>>,
+}
+
+impl Detached {
+    /// Gives it to the runtime of this thread.
+    ///
+    /// # Errors
+    /// One of the two runtimes' own; the connection is then closed. Unix sockets are not moved.
+    pub fn attach(self) -> io::Result<Stream> {
+        let socket = Socket::Tcp(TcpStream::from_std(self.tcp?)?);
+        Ok(match self.tls {
+            None => Stream::Plain(socket),
+            Some(tls) => Stream::Tls(Box::new(TlsStream::new(socket, *tls))),
+        })
+    }
+}
+
 /// Sends FIN, then reads until the peer has closed too: closing while its bytes are unread would make the kernel send RST, which can overtake
 /// our last words. At most [`LINGER`]; failures are of no interest any more.
 pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
@@ -68,6 +89,40 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.socket(),
+        }
+    }
+
+    /// True when TLS, if any, holds no bytes on their way, and nothing has gone wrong so far.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(stream) => stream.is_quiet(),
+        }
+    }
+
+    /// Takes it from this runtime, so that another thread's can have it. Loses what a stream that is not [quiet](Stream::is_quiet) holds.
+    #[must_use]
+    pub fn detach(self) -> Detached {
+        let (socket, tls) = match self {
+            Self::Plain(socket) => (socket, None),
+            Self::Tls(stream) => {
+                let (socket, tls) = stream.into_parts();
+                (socket, Some(Box::new(tls)))
+            }
+        };
+        let tcp = match socket {
+            Socket::Tcp(tcp) => tcp.into_std(),
+            Socket::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        };
+        Detached { tcp, tls }
+    }
+
+    /// The hash of the server's certificate that a login can be bound to ([`crate::tls::end_point`]); `None` where there is none.
+    #[must_use]
+    pub fn end_point(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.connection().peer_certificates().and_then(<[_]>::first).and_then(|leaf| tls::end_point(leaf)),
         }
     }
 

@@ -1,10 +1,13 @@
 //! Opening one verified TLS connection: name, TCP, TLS and, where the proxy has credentials of its own, login; all under one deadline.
 
+mod cancel;
+mod detached;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -14,9 +17,11 @@ use secrecy::SecretString;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
+
+pub use detached::DetachedConnection;
 
 use crate::config::{Listener, Password, Protocol, read_password};
 use crate::error::{Error, Kind, Result, Side};
@@ -53,6 +58,7 @@ pub struct Upstream {
     generation: AtomicU64,
     /// Wakes whoever keeps connections: the name or the files have changed.
     moved: watch::Sender<u64>,
+    cancels: Semaphore,
     metrics: ListenerMetrics,
     errors: Arc<ErrorLog>,
 }
@@ -92,6 +98,7 @@ impl Upstream {
             certificate: Mutex::default(),
             generation: AtomicU64::new(0),
             moved: watch::channel(0).0,
+            cancels: Semaphore::new(cancel::MAX_CANCELS),
             metrics,
             errors,
         })
@@ -169,6 +176,20 @@ impl Upstream {
             return Some(EvictReason::Reload);
         }
         (!self.names.has(connection.address)).then_some(EvictReason::Dns)
+    }
+
+    /// Reads what has arrived on a connection that nobody uses; `None` when it has ended, however. Reading also takes in the session tickets
+    /// that make the next handshake a resumed one.
+    pub fn poll_read_unused(&self, stream: &mut Stream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Option<()>> {
+        let read = ready!(std::pin::Pin::new(stream).poll_read(cx, buf));
+        if let Err(error) = &read {
+            // In TLS 1.3 a server refuses a client (no certificate, not a known one) only after the handshake looked complete.
+            let error = tls::explain(Side::Upstream, error);
+            if error.kind.is_tls() {
+                self.errors.report("unused connection refused", &error);
+            }
+        }
+        Poll::Ready((read.is_ok() && !buf.filled().is_empty()).then_some(()))
     }
 
     async fn within_deadline<T>(&self, steps: impl Future<Output = Result<T>>) -> Result<T> {
@@ -311,26 +332,15 @@ impl Backend for Upstream {
         }
         let mut bytes = [0; 1024];
         loop {
-            // Reading also takes in the session tickets that make the next handshake a resumed one.
             let mut buf = ReadBuf::new(&mut bytes);
-            match std::pin::Pin::new(&mut connection.stream).poll_read(cx, &mut buf) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if self.protocol == Protocol::Tls && !buf.filled().is_empty() => {
-                    connection.early.extend_from_slice(buf.filled());
-                    if connection.early.len() >= EARLY_BYTES {
-                        return Poll::Pending;
-                    }
-                }
-                Poll::Ready(Err(error)) => {
-                    // In TLS 1.3 a server refuses a client (no certificate, not a known one) only after the handshake looked complete.
-                    let error = tls::explain(Side::Upstream, &error);
-                    if error.kind.is_tls() {
-                        self.errors.report("unused connection refused", &error);
-                    }
-                    return Poll::Ready(EvictReason::ServerClosed);
-                }
-                // Neither Redis nor PostgreSQL speaks first, except to say that it is closing.
-                Poll::Ready(Ok(())) => return Poll::Ready(EvictReason::ServerClosed),
+            let has_ended = ready!(self.poll_read_unused(&mut connection.stream, cx, &mut buf)).is_none();
+            // Neither Redis nor PostgreSQL speaks first, except to say that it is closing.
+            if has_ended || self.protocol != Protocol::Tls {
+                return Poll::Ready(EvictReason::ServerClosed);
+            }
+            connection.early.extend_from_slice(buf.filled());
+            if connection.early.len() >= EARLY_BYTES {
+                return Poll::Pending;
             }
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use redis_tls_proxy::cli::{self, Command, Exit};
 use redis_tls_proxy::config::settings::Key;
-use redis_tls_proxy::config::{self, ClientAuth, ListenAddr, Loaded, Mistakes, Password, PoolMode, Purpose, Sources};
+use redis_tls_proxy::config::{self, ClientAuth, ListenAddr, Loaded, Mistakes, Password, PoolBudget, PoolMode, Purpose, Sources};
 use secrecy::ExposeSecret;
 
 #[path = "config/command_line.rs"]
@@ -71,7 +71,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 #[test]
 fn valid_files_are_read() {
     let paths = files("tests/config/valid", "yaml");
-    assert_eq!(paths.len(), 4);
+    assert_eq!(paths.len(), 5);
     for path in &paths {
         let loaded = load(&[], Some(path), &Given::default()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         assert!(loaded.warnings.is_empty(), "{}: {:?}", path.display(), loaded.warnings);
@@ -82,7 +82,7 @@ fn valid_files_are_read() {
 #[test]
 fn invalid_files_are_refused_with_these_words() {
     let paths = files("tests/config/invalid", "yaml");
-    assert_eq!(paths.len(), 38);
+    assert_eq!(paths.len(), 40);
     let mut wrong = String::new();
     for path in &paths {
         let got = refused(load(&[], Some(path), &Given::default()));
@@ -167,26 +167,52 @@ fn defaults_are_those_of_the_contract() {
 }
 
 #[test]
-fn the_pooled_modes_are_for_redis() {
+fn each_mode_holds_where_it_can() {
     let given = Given { flags: &[(Key::Pool, "multiplex"), (Key::Workers, "2"), (Key::PoolWaitTimeout, "0")], ..Given::default() };
     let loaded = load(&["rediss://h", "postgresql://h"], None, &given).unwrap();
     let [redis, postgres] = loaded.config.listeners.as_slice() else { panic!("two listeners") };
-    // Given for all listeners, it holds where it can.
     assert_eq!((redis.pool.mode, redis.pool.min_idle, redis.pool.wait_timeout), (PoolMode::Multiplex, 2, Duration::ZERO));
     assert_eq!((postgres.pool.mode, postgres.pool.min_idle), (PoolMode::Relay, 2));
     let explained = loaded.explanation();
     for row in ["pool: multiplex   [flag --pool]", "pool: relay   [flag --pool]", "pool_min_idle: 2   [default]"] {
         assert!(explained.contains(row), "{row}\n{explained}");
     }
-    let words = "--pool: can be other than relay for rediss:// only in this version; use relay\n";
-    assert_eq!(refused(load(&["postgresql://h"], None, &given)), words);
-    let relay = Given { flags: &[(Key::Pool, "relay")], ..Given::default() };
-    assert!(load(&["postgresql://h"], None, &relay).is_ok());
+    // Where none of the listeners can, it is a mistake.
+    let all = |mode, url| load(&[url], None, &Given { flags: &[(Key::Pool, mode)], ..Given::default() });
+    for (mode, url, words) in [
+        ("multiplex", "postgresql://h", "--pool: can be multiplex for rediss:// only; use relay\n"),
+        ("transaction", "rediss://h", "--pool: can be transaction for postgresql:// only; use relay\n"),
+        ("session", "tls://h:1?listen=127.0.0.1:1", "--pool: can be other than relay for rediss:// and postgresql:// only; use relay\n"),
+    ] {
+        assert_eq!(refused(all(mode, url)), words);
+        assert!(all("relay", url).is_ok());
+    }
 
     let pool = |query: &str| load_urls(&[&format!("rediss://h?{query}")]).unwrap().config.listeners.remove(0).pool;
     assert_eq!((pool("pool=session").mode, pool("pool=session").min_idle), (PoolMode::Session, 8));
     assert_eq!(pool("pool=multiplex&pool_min_idle=5").min_idle, 5);
     assert_eq!(pool("pool=session&pool_size=4").min_idle, 4);
+}
+
+#[test]
+fn pooled_postgresql_is_limited_unless_told_otherwise() {
+    let loaded = load(&[], Some(Path::new("tests/config/valid/pooled-postgres.yaml")), &Given::default()).unwrap();
+    let pools: Vec<_> = loaded.config.listeners.iter().map(|listener| &listener.pool).collect();
+    let [redis, transaction, session, relay] = pools.as_slice() else { panic!("four listeners") };
+    assert_eq!((redis.mode, redis.size, redis.budget.as_ref()), (PoolMode::Relay, 0, None));
+    assert_eq!((transaction.mode, transaction.size, transaction.min_idle), (PoolMode::Transaction, 0, 1));
+    let budget = PoolBudget { total: 22, reserve: 4, peers: Some("peers.example".to_owned()) };
+    assert_eq!((transaction.budget.as_ref(), transaction.prepared_statements), (Some(&budget), 100));
+    assert_eq!((session.mode, session.size, session.min_idle, session.budget.as_ref()), (PoolMode::Session, 20, 1, None));
+    assert_eq!((relay.mode, relay.size, relay.min_idle), (PoolMode::Relay, 0, 2));
+    let (explained, table) = (loaded.explanation(), loaded.table());
+    assert!(explained.contains("pool_size: 20   [default]") && table.contains("transaction, 1 ready, a share of 18"), "{explained}{table}");
+
+    let pool = |query: &str| load_urls(&[&format!("postgresql://u:p@h?{query}")]).unwrap().config.listeners.remove(0).pool;
+    assert_eq!((pool("pool=session").size, pool("pool=session&pool_size=0").size), (20, 0));
+    let both = pool("pool=transaction&pool_size=7&pool_budget_total=30");
+    assert_eq!((both.size, both.budget, both.prepared_statements), (7, Some(PoolBudget { total: 30, reserve: 3, peers: None }), 500));
+    assert_eq!((pool("pool=transaction&pool_min_idle=5").min_idle, pool("pool_min_idle=5").min_idle), (5, 5));
 }
 
 #[test]

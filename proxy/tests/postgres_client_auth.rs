@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redis_tls_proxy::error::{Kind, Side};
 use redis_tls_proxy::postgres::message::SqlState;
-use redis_tls_proxy::postgres::scram::{Keys, Start, Verifier};
+use redis_tls_proxy::postgres::scram::{Binding, Keys, Start, Verifier};
 use redis_tls_proxy::postgres::{Login, authenticate, message};
 use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
 use wire::{expect, expect_fatal, next, startup};
@@ -21,7 +21,7 @@ fn verifier() -> Verifier {
 /// A client that answers as libpq does; the server's last message.
 async fn libpq(client: &mut DuplexStream, password: &str) -> (u8, Vec<u8>) {
     expect(client, &message::authentication_sasl(&[b"SCRAM-SHA-256"])).await;
-    let start = Start::new("client+nonce");
+    let start = Start::new("client+nonce", Binding::Unable);
     client.write_all(&message::sasl_initial_response("SCRAM-SHA-256", start.message().as_bytes())).await.unwrap();
     let (kind, body) = next(client).await;
     assert_eq!((kind, &body[..4]), (b'R', &[0, 0, 0, 11][..]));

@@ -22,7 +22,8 @@ async fn run<F: Future<Output = ()>>(allow_trust: bool, script: impl FnOnce(Dupl
     let (mut upstream, mut far_upstream) = duplex(64 * 1024);
     let (keys, password) = (KeyCache::default(), SecretString::from("s3cret".to_owned()));
     let login = async {
-        let account = Account { user: "doadmin", password: &password, database: Some("registry"), allow_trust, keys: &keys };
+        let account =
+            Account { user: "doadmin", password: &password, database: Some("registry"), allow_trust, end_point: None, keys: &keys };
         let result = log_in(&mut client, &mut upstream, &startup(), account).await;
         drop(upstream);
         result

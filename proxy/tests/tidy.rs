@@ -18,6 +18,8 @@ const FENCES: &[(&str, &[&str], &str)] = &[
     ("redis/head.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "a pure codec"),
     ("redis/table", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "pure data, and how it is found"),
     ("postgres/message.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "a pure codec"),
+    ("postgres/options.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "a pure codec"),
+    ("postgres/reply.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "a pure codec"),
     ("postgres/startup.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "a pure codec"),
     ("postgres/scram", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "a pure exchange"),
     ("postgres/boundary.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "pure state"),

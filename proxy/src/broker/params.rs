@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 /// Settings by name. Names are kept as first seen and compared without case, as the server compares them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Params {
     /// By the name in lower case.
     reported: BTreeMap<Box<[u8]>, Entry>,
@@ -72,6 +72,17 @@ impl Params {
     pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
         let key = name.to_ascii_lowercase();
         self.reported.get(key.as_slice()).or_else(|| self.asked.get(key.as_slice())).map(|entry| &*entry.value)
+    }
+
+    /// Nothing is asked for any more.
+    pub fn forget_asked(&mut self) {
+        self.asked.clear();
+    }
+
+    /// The name as the server spells it, if it reports it.
+    #[must_use]
+    pub fn proper_name<'a>(&'a self, name: &'a [u8]) -> &'a [u8] {
+        self.reported.get(name.to_ascii_lowercase().as_slice()).map_or(name, |entry| &entry.name)
     }
 
     /// What the server reports, name and value, in a stable order.

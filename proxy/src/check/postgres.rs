@@ -46,11 +46,13 @@ async fn begin(upstream: &Upstream, stream: &mut Stream) -> Outcome<bool> {
         let says = "no credentials given: the client's own login passes through";
         return Ok((Finding::ok(says).fact("credentials", false), false));
     };
+    let end_point = stream.end_point();
     let account = Account {
         user,
         password: &password,
         database: config.database.as_deref(),
         allow_trust: config.tls.client_cert.is_some(),
+        end_point: end_point.as_deref(),
         keys: &upstream.scram_keys,
     };
     // What the login says to the client is of no use here. The far end has to be there, and has said all it ever will: after a refusal the

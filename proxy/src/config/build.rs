@@ -6,15 +6,12 @@ use secrecy::SecretString;
 
 use super::layers::View;
 use super::mistakes::{Mistakes, Origin, Site};
+use super::pool;
 use super::secrets::Secrets;
 use super::settings::Key;
-use super::types::{ClientAuth, Credentials, ListenAddr, ListenTls, Listener, Password, Pool, PoolMode, Protocol, Upstream, UpstreamTls};
+use super::types::{ClientAuth, Credentials, ListenAddr, ListenTls, Listener, Password, Protocol, Upstream, UpstreamTls};
 use super::url::Url;
 use super::value::Value;
-
-/// Ready besides the shared connections. These come back, so a few go round: one for the first client that needs its own, one in place of a
-/// lane that is lost. Servers for which this mode is chosen have few connections to give, and every node keeps its own.
-const MULTIPLEX_MIN_IDLE: usize = 2;
 
 /// A listener, to be used only if no mistake was reported, and what messages about it need.
 pub(super) struct Draft {
@@ -43,13 +40,27 @@ pub(super) fn listener(view: &View<'_>, site: &Site, url: &Url, secrets: &Secret
     let name_origin = name.as_ref().map_or(Origin::Default, |name| name.origin.clone());
     let credentials = credentials(view, url, secrets, mistakes);
     let listen_tls = listen_tls(view, mistakes);
-    let client_auth = client_auth(view, url, credentials.is_some(), secrets.client.clone(), mistakes);
+    let pool = pool::pool(view, protocol, mistakes);
+    let client_auth = if pool::logs_in(protocol, pool.mode) {
+        if credentials.is_none() && url.user.is_none() && lacks_password(view, url, secrets) {
+            let what = format!(
+                "`{}` needs a login of the proxy's own; put a user before the host and give its password, or use relay",
+                pool.mode.name()
+            );
+            view.mistake(mistakes, Key::Pool, what);
+        }
+        let what = format!("cannot be upstream, as the connections of `{}` are logged in already; use password", pool.mode.name());
+        client_auth(view, url, true, secrets.client.clone(), &what, mistakes)
+    } else {
+        let what = "is upstream, so the clients log in themselves; remove the user from the URL and the password that goes with it";
+        client_auth(view, url, credentials.is_some(), secrets.client.clone(), what, mistakes)
+    };
     must_be_guarded(view, &listen, &client_auth, listen_tls.as_ref(), mistakes);
     let listener = Listener {
         name: view.text(Key::Name).unwrap_or_else(|| default_name(protocol, &listen)),
         protocol,
         listen,
-        pool: pool(view, protocol, mistakes),
+        pool,
         client_auth,
         listen_tls,
         max_clients: view.count(Key::MaxClients),
@@ -124,7 +135,8 @@ fn credentials(view: &View<'_>, url: &Url, secrets: &Secrets<'_>, mistakes: &mut
         }
         (_, Some(_), None) if view.is_broken(Key::PasswordFile) || view.is_broken(Key::PasswordEnv) => None,
         (protocol, Some(_), None) => {
-            let or = if protocol == Protocol::Postgres { ", or remove the user to let the clients' own logins pass through" } else { "" };
+            let may_pass = protocol == Protocol::Postgres && view.word(Key::Pool) == "relay";
+            let or = if may_pass { ", or remove the user to let the clients' own logins pass through" } else { "" };
             mistakes.site(
                 site,
                 None,
@@ -140,7 +152,20 @@ fn credentials(view: &View<'_>, url: &Url, secrets: &Secrets<'_>, mistakes: &mut
     }
 }
 
-fn client_auth(view: &View<'_>, url: &Url, logs_in: bool, from_env: Option<SecretString>, mistakes: &mut Mistakes) -> ClientAuth {
+/// No password is given anywhere: with one, and no user, that is the mistake to report.
+fn lacks_password(view: &View<'_>, url: &Url, secrets: &Secrets<'_>) -> bool {
+    let is_given = view.is_given(Key::PasswordFile) || view.is_given(Key::PasswordEnv) || url.password.is_some();
+    !is_given && secrets.upstream.is_none() && !url.is_stand_in
+}
+
+fn client_auth(
+    view: &View<'_>,
+    url: &Url,
+    logs_in: bool,
+    from_env: Option<SecretString>,
+    not_upstream: &str,
+    mistakes: &mut Mistakes,
+) -> ClientAuth {
     let file = view.path(Key::ClientPasswordFile);
     let mut wrong = |what: String| view.mistake(mistakes, Key::ClientAuth, what);
     match view.word(Key::ClientAuth) {
@@ -167,10 +192,7 @@ fn client_auth(view: &View<'_>, url: &Url, logs_in: bool, from_env: Option<Secre
             if url.protocol == Protocol::Tls {
                 wrong("cannot be upstream for tls://, whose protocol the proxy does not know; use listen_client_ca".to_owned());
             } else if logs_in {
-                wrong(
-                    "is upstream, so the clients log in themselves; remove the user from the URL and the password that goes with it"
-                        .to_owned(),
-                );
+                wrong(not_upstream.to_owned());
             }
             ClientAuth::Upstream
         }
@@ -226,46 +248,6 @@ fn direct_tls(view: &View<'_>, protocol: Protocol, mistakes: &mut Mistakes) -> b
         view.mistake(mistakes, Key::DirectTls, "is for postgresql:// only, the others always start with TLS; remove it");
     }
     wanted && protocol == Protocol::Postgres
-}
-
-fn pool(view: &View<'_>, protocol: Protocol, mistakes: &mut Mistakes) -> Pool {
-    let mode = pool_mode(view, protocol, mistakes);
-    let size = view.count(Key::PoolSize);
-    let min_idle = match mode {
-        PoolMode::Multiplex if !view.is_given(Key::PoolMinIdle) => MULTIPLEX_MIN_IDLE,
-        _ => view.count(Key::PoolMinIdle),
-    };
-    if size > 0 && min_idle > size && view.is_given(Key::PoolMinIdle) {
-        view.mistake(mistakes, Key::PoolMinIdle, format!("is {min_idle}, more than pool_size {size}; lower it or raise pool_size"));
-    }
-    Pool {
-        mode,
-        size,
-        min_idle: if size > 0 { min_idle.min(size) } else { min_idle },
-        max_idle_age: view.duration(Key::PoolMaxIdleAge),
-        max_lifetime: view.duration(Key::PoolMaxLifetime),
-        wait_timeout: view.duration(Key::PoolWaitTimeout),
-    }
-}
-
-/// Given for all listeners, a mode holds for those that have it: see `cross::useless`.
-fn pool_mode(view: &View<'_>, protocol: Protocol, mistakes: &mut Mistakes) -> PoolMode {
-    let mode = match view.word(Key::Pool) {
-        "relay" => PoolMode::Relay,
-        "session" => PoolMode::Session,
-        "multiplex" => PoolMode::Multiplex,
-        other => unreachable!("the table has no mode {other}"),
-    };
-    let why_not = match protocol {
-        _ if mode == PoolMode::Relay => return mode,
-        Protocol::Redis => return mode,
-        Protocol::Postgres => "is not available for postgresql:// in this version",
-        Protocol::Tls => "cannot be had for tls://, whose protocol the proxy does not know",
-    };
-    if view.is_own(Key::Pool) {
-        view.mistake(mistakes, Key::Pool, format!("`{}` {why_not}; use relay", mode.name()));
-    }
-    PoolMode::Relay
 }
 
 /// Anyone on the network could use the database with the proxy's login: that has to be asked for.

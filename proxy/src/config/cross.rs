@@ -88,11 +88,21 @@ pub(super) fn given_to_all(view: &View<'_>, listeners: usize, mistakes: &mut Mis
 /// Settings that only some protocols have a use for. Given for all listeners they hold where they make sense, and somewhere they must.
 pub(super) fn useless(view: &View<'_>, wanted: &[Wanted], mistakes: &mut Mistakes) {
     let tls_only = "is for rediss:// and postgresql://, which log in; remove it";
+    let pooled_only = "is for postgresql:// with pool session or transaction only; remove it";
+    let (modes_of, cure): (&[_], _) = match view.find(Key::Pool).map(|found| found.value) {
+        Some(Value::Word("multiplex")) => (&[Protocol::Redis], "can be multiplex for rediss:// only; use relay"),
+        Some(Value::Word("transaction")) => (&[Protocol::Postgres], "can be transaction for postgresql:// only; use relay"),
+        _ => (&[Protocol::Redis, Protocol::Postgres], "can be other than relay for rediss:// and postgresql:// only; use relay"),
+    };
     for (key, protocols, what) in [
         (Key::DirectTls, &[Protocol::Postgres][..], "is for postgresql:// only, the others always start with TLS; remove it"),
         (Key::PasswordFile, &[Protocol::Redis, Protocol::Postgres], tls_only),
         (Key::PasswordEnv, &[Protocol::Redis, Protocol::Postgres], tls_only),
-        (Key::Pool, &[Protocol::Redis], "can be other than relay for rediss:// only in this version; use relay"),
+        (Key::Pool, modes_of, cure),
+        (Key::PoolBudgetTotal, &[Protocol::Postgres], pooled_only),
+        (Key::PoolBudgetReserve, &[Protocol::Postgres], pooled_only),
+        (Key::PoolBudgetPeers, &[Protocol::Postgres], pooled_only),
+        (Key::PreparedStatements, &[Protocol::Postgres], "is for postgresql:// with pool transaction only; remove it"),
     ] {
         let is_used = wanted.is_empty() || wanted.iter().any(|wanted| protocols.contains(&wanted.url.protocol));
         let is_off = matches!(view.find(key).map(|found| found.value), Some(Value::Switch(false) | Value::Word("relay")));

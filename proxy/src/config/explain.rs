@@ -41,9 +41,12 @@ impl Section {
     pub(super) fn listener(listener: &Listener, view: &View<'_>) -> Self {
         let mut section = Self::new(format!("listener {}", listener.name), view, Scope::Listener);
         let pool = &listener.pool;
-        for (key, value) in
-            [(Key::Name, listener.name.clone()), (Key::Pool, pool.mode.name().to_owned()), (Key::PoolMinIdle, pool.min_idle.to_string())]
-        {
+        for (key, value) in [
+            (Key::Name, listener.name.clone()),
+            (Key::Pool, pool.mode.name().to_owned()),
+            (Key::PoolSize, pool.size.to_string()),
+            (Key::PoolMinIdle, pool.min_idle.to_string()),
+        ] {
             let key = key.setting().file_key();
             if let Some(row) = section.rows.iter_mut().find(|row| row.key == key) {
                 row.value = value;
@@ -164,7 +167,10 @@ fn clients(listener: &Listener) -> String {
 }
 
 fn pool(listener: &Listener) -> String {
-    let Pool { mode, size, min_idle, .. } = listener.pool;
-    let most = if size > 0 && mode != PoolMode::Relay { format!(", {size} at most") } else { String::new() };
+    let Pool { mode, size, min_idle, budget, .. } = &listener.pool;
+    let mut most = if *size > 0 && *mode != PoolMode::Relay { format!(", {size} at most") } else { String::new() };
+    if let Some(budget) = budget {
+        most.push_str(&format!(", a share of {}", budget.total.saturating_sub(budget.reserve)));
+    }
     format!("{}, {min_idle} ready{most}", mode.name())
 }

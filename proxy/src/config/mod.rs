@@ -1,7 +1,7 @@
 //! Configuration: flags, environment, file and URLs in, one checked [`Config`] out.
 //!
 //! The story: [`settings`] is the table of everything that can be set. Each place that values come from is read into a *layer*
-//! (`layers`): the file by `yaml` and `file`, URLs by `url`. `build` looks through all layers at once and makes a [`Listener`] per URL;
+//! (`layers`): the file by `yaml` and `file`, URLs by `url`. `build` (and `pool`) look through all layers at once and make a [`Listener`] per URL;
 //! `cross` compares listeners with each other and with the machine. Nothing stops at the first mistake: [`load`] returns all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,7 @@ mod file;
 mod layers;
 mod mistakes;
 mod pem;
+mod pool;
 mod probe;
 mod process;
 mod schema;
@@ -31,8 +32,8 @@ pub use pem::{read_pair, read_password, read_roots};
 pub use probe::probe_bind;
 pub use schema::schema;
 pub use types::{
-    ClientAuth, Config, Credentials, ListenAddr, ListenTls, Listener, LogFormat, Password, Pool, PoolMode, Process, Protocol, Upstream,
-    UpstreamTls,
+    ClientAuth, Config, Credentials, ListenAddr, ListenTls, Listener, LogFormat, Password, Pool, PoolBudget, PoolMode, Process, Protocol,
+    Upstream, UpstreamTls,
 };
 
 use build::Draft;

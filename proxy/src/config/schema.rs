@@ -52,7 +52,7 @@ fn property(setting: &Setting) -> Value {
         Kind::Duration(_) => json!({ "type": "string", "pattern": "^([0-9]+ *[a-zA-Z]+ *)+$" }),
         Kind::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         // `1.3` without quotes is a number to a YAML reader.
-        Kind::Words { words, .. } => {
+        Kind::Words(words) => {
             let numbers = words.iter().filter_map(|word| word.parse::<f64>().ok()).map(Value::from);
             json!({ "enum": words.iter().map(|word| Value::from(*word)).chain(numbers).collect::<Vec<_>>() })
         }

@@ -128,41 +128,59 @@ settings! {
     Name "name" Listener, Kind::Label, Preset::Absent("protocol and port, such as redis-6379"),
         "The listener's name in metrics and logs",
         "Unique among the listeners; letters, digits, dot, dash and underscore.";
-    Pool "pool" Listener, Kind::Words { words: &["relay", "session", "multiplex"], later: &["transaction"] }, Preset::Is("relay"),
-        "How upstream connections are shared: relay, session, multiplex",
+    Pool "pool" Listener, Kind::Words(&["relay", "session", "multiplex", "transaction"]), Preset::Is("relay"),
+        "How upstream connections are shared: relay, session, ...",
         "relay gives every client an upstream connection of its own, never used before, whose TLS handshake is done already: exact, for every \
-         protocol. The other two are for rediss://. session also gives every client its own, brings it back to the state of a new one when the \
-         client has gone, and uses it again: for clients that come and go, and for those that inspect their connection. multiplex sends the requests of all \
-         clients over a few connections and gives a client its own only while a command needs that (WATCH, MULTI, BLPOP, SUBSCRIBE, ...): for \
-         many clients, little processor time, and servers with few connections to give.";
+         protocol. session (rediss://, postgresql://) also gives every client its own, brings it back to the state of a new one when the client \
+         has gone, and uses it again: for clients that come and go, and for those that inspect their connection. multiplex (rediss://) sends the \
+         requests of all clients over a few connections and gives a client its own only while a command needs that (WATCH, MULTI, BLPOP, \
+         SUBSCRIBE, ...). transaction (postgresql://) lends a client a connection for one transaction at a time, and for longer only while it has \
+         something on it that cannot follow it to another (LISTEN, session locks, temporary tables, ...). Both are for many clients, little \
+         processor time, and servers with few connections to give. In session and transaction the proxy logs in at PostgreSQL itself.";
     PoolSize "pool-size" Listener, Kind::Count(0, 100_000), Preset::Is("0"),
         "Upstream connections at most, over all workers; 0 = no limit",
-        "For session and multiplex, on each node that runs the proxy: clients beyond it wait for pool_wait_timeout. In session it is the number \
-         of clients served at one time. multiplex keeps one connection open per worker, database, RESP version and login in use, up to four \
+        "For the pooled modes, on each node that runs the proxy: clients beyond it wait for pool_wait_timeout. In session it is the number of \
+         clients served at one time. postgresql:// has 20 unless this or pool_budget_total says otherwise. multiplex keeps one connection open per worker, database, RESP version and login in use, up to four \
          while slow commands are under way, and these keep their places: allow for them and for the clients that need their own at one time. In \
          relay the upstream connections follow the clients: limit those with max_clients.";
     PoolMinIdle "pool-min-idle" Listener, Kind::Count(0, 10_000), Preset::Per { redis: "8", postgresql: "2", tls: Some("4") },
-        "Connections kept ready, over all workers; multiplex: 2 unless said",
-        "Each takes a slot of the server's connection limit, on every node that runs the proxy; not of PostgreSQL's max_connections, as it is \
-         logged in only for its client. 0 keeps none ready: every client waits for a handshake. multiplex keeps 2 besides the shared ones, for \
+        "Connections kept ready, over all workers; fewer in pooled modes",
+        "Each takes a slot of the server's connection limit, on every node that runs the proxy; in relay not of PostgreSQL's max_connections, as \
+         it is logged in only for its client; session and transaction keep 1 there unless this says otherwise. 0 keeps none ready: every client waits for a handshake. multiplex keeps 2 besides the shared ones, for \
          the first client that needs its own and in place of a shared one that is lost: what clients give back stays ready too, so more are \
-         seldom of use. In session and multiplex these are of the URL's database, RESP2, with the proxy's login.";
+         seldom of use. In the pooled modes these are of the URL's database, RESP2, with the proxy's login.";
     PoolMaxIdleAge "pool-max-idle-age" Listener, Kind::Duration(Limits::POOL_AGE), Preset::Is("4m"),
         "Replace a connection that was unused for so long",
         "Keep it below the server's own idle timeout (DigitalOcean closes after 300 s), or clients are handed dead connections. Shared \
-         connections of multiplex that nobody uses are closed after it as well. For PostgreSQL 45 s is the most, whatever is said here: a ready \
-         connection is not logged in, and the server's authentication_timeout is 60 s.";
+         connections of multiplex that nobody uses are closed after it as well. In relay for PostgreSQL 45 s is the most, whatever is said here: \
+         a ready connection is not logged in, and the server's authentication_timeout is 60 s.";
     PoolMaxLifetime "pool-max-lifetime" Listener, Kind::Duration(Limits::POOL_AGE), Preset::Is("1h"),
         "Replace a connection this old when it is free",
-        "For session and multiplex: spreads clients over the server's addresses again after a failover, and bounds how long one TLS session \
+        "For the pooled modes: spreads clients over the server's addresses again after a failover, and bounds how long one TLS session \
          lives. A shared connection of multiplex takes no more requests then and closes when it has answered all. In relay a connection lives as \
          long as its client.";
     PoolWaitTimeout "pool-wait-timeout" Listener, Kind::Duration(Limits::POOL_WAIT), Preset::Is("30s"),
         "How long a client waits for an upstream connection; 0 = not at all",
-        "After it the client gets an error in its own protocol instead of waiting on: in session and multiplex as the reply to its command, and \
-         it stays connected. Within it a server that is down is tried again and again. 0 is for clients that would rather hear at once: \
-         session and multiplex then try once to open one, for connect_timeout at most, and while the server is known to be down not even that; \
+        "After it the client gets an error in its own protocol instead of waiting on: in session and multiplex of Redis as the reply to its \
+         command, and it stays connected. Within it a server that is down is tried again and again. 0 is for clients that would rather hear at once: \
+         the pooled modes then try once to open one, for connect_timeout at most, and while the server is known to be down not even that; \
          relay hands out only what is ready.";
+    PoolBudgetTotal "pool-budget-total" Listener, Kind::Count(0, 100_000), Preset::Is("0"),
+        "Connections that all proxies together may have; 0 = not divided",
+        "For session and transaction of postgresql://: what the server has to give (DigitalOcean: 22 per GB of memory), divided evenly among the \
+         proxies that pool_budget_peers finds. Each then has its share, or pool_size if that is given and less. When a proxy is added the others \
+         give up connections before it may open its own, so that the sum holds.";
+    PoolBudgetReserve "pool-budget-reserve" Listener, Kind::Count(0, 10_000), Preset::Is("3"),
+        "Connections of pool-budget-total that no proxy may use",
+        "For people and programs that go to the server directly; PostgreSQL itself keeps three back for superusers.";
+    PoolBudgetPeers "pool-budget-peers" Listener, Kind::ServerName, Preset::Absent("none: this proxy has all of it"),
+        "DNS name with an address for each proxy that shares the budget",
+        "In Kubernetes a headless Service that selects the proxy's pods. It should also list pods that are not ready \
+         (publishNotReadyAddresses): they may have connections open. If it cannot be resolved the last number of proxies holds.";
+    PreparedStatements "prepared-statements" Listener, Kind::Count(1, 100_000), Preset::Is("500"),
+        "Prepared statements kept on each upstream connection",
+        "For transaction: clients that prepare the same statement share one on the server. Beyond so many the one not used for longest is closed, \
+         and prepared again when a client needs it. Each takes memory in the server, often 10 to 100 KiB.";
     PasswordFile "password-file" Listener, Kind::Path, Preset::Absent("none: see the URL"),
         "File with the upstream password",
         "Read again when its content changes; one trailing newline is not part of the password. Goes with the user of the URL.";
@@ -187,7 +205,7 @@ settings! {
     ClientKey "client-key" Listener, Kind::Path, Preset::Absent("none"),
         "PEM key of client-cert",
         "Must belong to the first certificate in client_cert.";
-    TlsMin "tls-min" Listener, Kind::Words { words: &["1.2", "1.3"], later: &[] }, Preset::Is("1.2"),
+    TlsMin "tls-min" Listener, Kind::Words(&["1.2", "1.3"]), Preset::Is("1.2"),
         "Oldest TLS version accepted upstream: 1.2 or 1.3",
         "1.3 refuses servers that cannot speak it.";
     PostQuantum "post-quantum" Listener, Kind::Switch, Preset::Is("on"),
@@ -205,7 +223,7 @@ settings! {
     ListenClientCa "listen-client-ca" Listener, Kind::Path, Preset::Absent("none: clients need no certificate"),
         "PEM roots that must have signed the clients' certificates",
         "Mutual TLS: a client without a certificate from one of these is refused.";
-    ClientAuth "client-auth" Listener, Kind::Words { words: &["none", "password", "upstream"], later: &[] }, Preset::Is("none"),
+    ClientAuth "client-auth" Listener, Kind::Words(&["none", "password", "upstream"]), Preset::Is("none"),
         "How clients prove who they are: none, password, upstream",
         "password checks a local password, different from the server's own, with any user name; upstream lets the client's own login through to \
          the server, which judges it. none is for loopback and unix sockets; without a login of the proxy's own, clients \
@@ -232,7 +250,7 @@ settings! {
     Admin "admin" Process, Kind::Admin, Preset::Is("127.0.0.1:9090"),
         "Address of metrics, probes and the status page; off = none",
         "Serves /metrics, /startup, /readiness, /liveness, /status and a page at /. Holds no secret, but tells who connects: keep it inside.";
-    LogFormat "log-format" Process, Kind::Words { words: &["text", "json"], later: &[] }, Preset::Is("text"),
+    LogFormat "log-format" Process, Kind::Words(&["text", "json"]), Preset::Is("text"),
         "How log lines look: text or json",
         "text for people, json for collectors.";
     LogLevel "log-level" Process, Kind::Filter, Preset::Is("info"),

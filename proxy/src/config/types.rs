@@ -197,8 +197,10 @@ pub enum ClientAuth {
 pub struct Pool {
     /// The mode.
     pub mode: PoolMode,
-    /// Upstream connections at most, over all workers; 0 = no limit. In `relay` they follow the clients and this is not used.
+    /// Upstream connections at most, over all workers; 0 = no limit but `budget`. In `relay` they follow the clients and this is not used.
     pub size: usize,
+    /// The server's connections are divided among several proxies (pooled PostgreSQL).
+    pub budget: Option<PoolBudget>,
     /// Connections kept ready, over all workers.
     pub min_idle: usize,
     /// A connection unused for so long is replaced; keep it below the server's idle timeout.
@@ -207,6 +209,19 @@ pub struct Pool {
     pub max_lifetime: Duration,
     /// How long a client waits for a connection before it gets an error; zero = not at all.
     pub wait_timeout: Duration,
+    /// `transaction`: prepared statements kept on each upstream connection, at least 1.
+    pub prepared_statements: usize,
+}
+
+/// Connections that several proxies share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolBudget {
+    /// All that the server gives; more than `reserve`.
+    pub total: usize,
+    /// Of these, the ones that no proxy may use.
+    pub reserve: usize,
+    /// The DNS name with an address for each proxy, in lower case; `None`: there is only this one.
+    pub peers: Option<String>,
 }
 
 /// How upstream connections are shared.

@@ -20,12 +20,7 @@ pub enum Kind {
     /// A whole number from the first to the second.
     Count(usize, usize),
     /// One of the words.
-    Words {
-        /// What can be chosen.
-        words: &'static [&'static str],
-        /// Known, but not built into this version.
-        later: &'static [&'static str],
-    },
+    Words(&'static [&'static str]),
     /// `on`/`off`, `true`/`false`, `yes`/`no`.
     Switch,
     /// A file.
@@ -140,7 +135,7 @@ impl Kind {
         match self {
             Self::Duration(limits) => duration(text, limits).map(Value::Duration),
             Self::Count(least, most) => count(text, least, most).map(Value::Count),
-            Self::Words { words, later } => word(text, words, later).map(Value::Word),
+            Self::Words(words) => word(text, words).map(Value::Word),
             Self::Switch => switch(text).map(Value::Switch),
             Self::Path if text.contains("://") => Err("is a URL; give the path of a file".to_owned()),
             Self::Path => Ok(Value::Path(PathBuf::from(text))),
@@ -189,10 +184,7 @@ fn count(text: &str, least: usize, most: usize) -> Result<usize, String> {
     text.parse().ok().filter(|n| (least..=most).contains(n)).ok_or_else(|| format!("{text} is out of range; {}", range()))
 }
 
-fn word(text: &str, known: &'static [&'static str], later: &[&str]) -> Result<&'static str, String> {
-    if later.contains(&text) {
-        return Err(format!("`{text}` is not available in this version; use {}", words::any_of(known.iter().copied())));
-    }
+fn word(text: &str, known: &'static [&'static str]) -> Result<&'static str, String> {
     known
         .iter()
         .find(|word| **word == text)
@@ -293,9 +285,7 @@ mod tests {
     #[test]
     fn refusals_name_the_cure() {
         let refused = |kind: Kind, text: &str| kind.parse(text).unwrap_err();
-        let pool = Kind::Words { words: &["relay"], later: &["multiplex"] };
-        assert_eq!(refused(pool, "multiplex"), "`multiplex` is not available in this version; use relay");
-        assert_eq!(refused(pool, "rely"), "`rely` is not one of the choices; did you mean `relay`?");
+        assert_eq!(refused(Kind::Words(&["relay"]), "rely"), "`rely` is not one of the choices; did you mean `relay`?");
         assert_eq!(refused(Kind::Count(1, 9), "-3"), "`-3` is not a whole number; give a whole number from 1 to 9");
         assert_eq!(
             refused(Kind::Count(1, 9), "99999999999999999999"),

@@ -161,6 +161,24 @@ labels! {
         Connection = "connection",
         /// A command that the table does not know.
         Unknown = "unknown_command",
+        /// A session advisory lock (`transaction`).
+        AdvisoryLock = "advisory_lock",
+        /// LISTEN.
+        Listen = "listen",
+        /// A temporary table.
+        TempTable = "temp_table",
+        /// PREPARE in SQL.
+        Prepare = "prepare",
+        /// A cursor WITH HOLD.
+        HoldCursor = "cursor_with_hold",
+        /// SET ROLE, SET SESSION AUTHORIZATION.
+        Role = "role",
+        /// A setting that cannot be followed.
+        Setting = "setting",
+        /// `currval`, `lastval`.
+        Sequence = "sequence",
+        /// LOAD.
+        Load = "load",
     }
 }
 

@@ -120,6 +120,29 @@ pub fn parse_sasl_initial_response(body: &[u8]) -> Result<(&[u8], &[u8]), Malfor
     }
 }
 
+/// A setting that the server reports: name and value, the body of an `S` message.
+///
+/// # Errors
+/// It is not two strings and nothing else, or the name is empty.
+pub fn parameter_status(body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let mut strings = body.strip_suffix(b"\0").unwrap_or_default().split(|byte| *byte == 0);
+    match (strings.next(), strings.next(), strings.next()) {
+        (Some(name), Some(value), None) if !name.is_empty() => Ok((name, value)),
+        _ => Err(Malformed("a setting that is not a name and a value")),
+    }
+}
+
+/// What cancels a query: process and secret, the body of a `K` message in protocol 3.0.
+///
+/// # Errors
+/// It has another length.
+pub fn backend_key(body: &[u8]) -> Result<(u32, u32), Malformed> {
+    match body {
+        [a, b, c, d, e, f, g, h] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes([*e, *f, *g, *h]))),
+        _ => Err(Malformed("a key for cancelling of another length than 8 bytes")),
+    }
+}
+
 /// The five characters that classify an error, as in PostgreSQL's documentation, appendix A.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SqlState([u8; 5]);
@@ -261,6 +284,10 @@ pub fn fuzz(data: &[u8]) {
         assert_eq!(again.get(9..), Some(list), "a list that was understood is encoded as it was");
     }
     let _ = parse_sasl_initial_response(data);
+    let _ = backend_key(data);
+    if let Ok((name, value)) = parameter_status(data) {
+        assert_eq!(name.len().saturating_add(value.len()).saturating_add(2), data.len());
+    }
 }
 
 #[cfg(test)]
@@ -313,6 +340,17 @@ mod tests {
         }
         assert!(parse_sasl_initial_response(b"X\0\xff\xff\xff\xff").is_err());
         assert!(parse_sasl_initial_response(b"X\0\x7f\xff\xff\xffabc").is_err());
+    }
+
+    #[test]
+    fn a_setting_is_two_strings_and_a_key_eight_bytes() {
+        assert_eq!(parameter_status(b"TimeZone\0UTC\0"), Ok((&b"TimeZone"[..], &b"UTC"[..])));
+        assert_eq!(parameter_status(b"application_name\0\0"), Ok((&b"application_name"[..], &b""[..])));
+        for bad in [&b""[..], b"\0", b"\0\0", b"a\0", b"a\0b", b"\0b\0", b"a\0b\0c\0", b"a\0b\0\0"] {
+            assert!(parameter_status(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(backend_key(&[0, 0, 0, 1, 0xff, 0, 0, 2]), Ok((1, 0xff00_0002)));
+        assert!(backend_key(&[0; 7]).is_err() && backend_key(&[0; 36]).is_err());
     }
 
     #[test]

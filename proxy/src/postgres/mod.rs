@@ -12,6 +12,9 @@
 //! with both streams behind a whole message; from there on the relay copies, and [`Boundary`] watches the headers only to know, when the
 //! process drains, which clients are idle.
 //!
+//! In the modes that share connections nobody waits on the other side: [`open_session`] goes on to ReadyForQuery and returns what the server
+//! has told of itself, and [`discard_all`] makes a used session a new one.
+//!
 //! A CancelRequest goes upstream unchanged ([`carry_cancel`]): in `relay` the client holds the server's own key.
 //!
 //! Whoever is not served hears why in PostgreSQL's form ([`refuse`]). The functions here that return errors have told the client already.
@@ -19,10 +22,11 @@
 //!
 //! | read | for |
 //! |---|---|
-//! | `startup`, `message`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
-//! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `login`, `cancel` | the conversations |
+//! | `startup`, `options`, `message`, `reply`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
+//! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `account`, `login`, `session`, `settings`, `cancel` | the conversations |
 //! | `frames`, `refuse` | whole messages off a stream; last words |
 
+mod account;
 pub mod boundary;
 mod cancel;
 mod client_auth;
@@ -31,21 +35,27 @@ mod login;
 pub mod md5;
 pub mod message;
 mod negotiate;
+pub mod options;
 mod pass_through;
 pub mod refuse;
+pub mod reply;
 pub mod scram;
+mod session;
+pub mod settings;
 pub mod sql;
 pub mod startup;
 pub mod traces;
 mod upstream_tls;
 
+pub use account::Account;
 pub use boundary::Boundary;
 pub use cancel::carry as carry_cancel;
 pub use client_auth::authenticate;
-pub use login::{Account, log_in};
+pub use login::log_in;
 pub use message::SqlState;
 pub use negotiate::{NoTls, Opening, TlsStart, negotiate};
 pub use pass_through::pass_through;
+pub use session::{Session, Setting, discard_all, open_session};
 pub use startup::Startup;
 pub use upstream_tls::request_tls;
 

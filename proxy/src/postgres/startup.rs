@@ -104,6 +104,21 @@ pub fn parse(packet: Bytes) -> Result<First, Refusal> {
     }
 }
 
+/// A CancelRequest.
+#[must_use]
+pub fn cancel_request(process: u32, secret: &[u8]) -> Vec<u8> {
+    let total = u32::try_from(CANCEL_HEADER_BYTES + secret.len()).unwrap_or(u32::MAX);
+    let header = [total, CANCEL_REQUEST_CODE, process].map(u32::to_be_bytes).concat();
+    [header.as_slice(), secret].concat()
+}
+
+/// Process number and secret of a CancelRequest that [`parse`] has found.
+#[must_use]
+pub fn cancel_key(request: &[u8]) -> Option<(u32, &[u8])> {
+    let (process, secret) = request.get(STARTUP_HEADER_BYTES..)?.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*process), secret))
+}
+
 /// A StartupMessage: who connects to what, with which settings. Kept as it arrived; the parameters are found in place.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Startup {
@@ -198,36 +213,46 @@ impl Startup {
     /// # Errors
     /// `user` or `database` contains a NUL, or the message grows beyond what the server takes.
     pub fn with_login(&self, user: &[u8], database: Option<&[u8]>) -> Result<Bytes, Refusal> {
-        if user.is_empty() || user.contains(&0) || database.is_some_and(|name| name.contains(&0)) {
-            return Err(Refusal::protocol("the configured user or database cannot be sent"));
-        }
-        let mut out = Vec::with_capacity(self.raw.len() + user.len() + database.map_or(0, |name| name.len() + 10));
-        out.extend_from_slice(&[0; LENGTH_BYTES]);
-        out.extend_from_slice(self.raw.get(LENGTH_BYTES..STARTUP_HEADER_BYTES).unwrap_or_default());
-        let mut push = |name: &[u8], value: &[u8]| {
-            out.extend_from_slice(name);
-            out.push(0);
-            out.extend_from_slice(value);
-            out.push(0);
-        };
-        push(b"user", user);
-        if let Some(database) = database {
-            push(b"database", database);
-        }
-        for (name, value) in self.parameters().filter(|(name, _)| *name != b"user" && *name != b"database") {
-            push(name, value);
-        }
-        out.push(0);
-        match (i32::try_from(out.len()), out.first_chunk_mut::<LENGTH_BYTES>()) {
-            (Ok(total), Some(length)) if packet_bytes(total.to_be_bytes()).is_ok() => *length = total.to_be_bytes(),
-            _ => return Err(Refusal::protocol("the startup packet is too long with the configured user and database")),
-        }
-        Ok(out.into())
+        let version = self.raw.get(LENGTH_BYTES..STARTUP_HEADER_BYTES).unwrap_or_default();
+        encode(version, user, database, self.parameters().filter(|(name, _)| *name != b"user" && *name != b"database"))
     }
 
     fn strings(&self) -> &[u8] {
         self.raw.get(STARTUP_HEADER_BYTES..).unwrap_or_default()
     }
+}
+
+/// A StartupMessage of protocol 3.0 that asks for nothing but a session of `user` in `database`.
+///
+/// # Errors
+/// As [`Startup::with_login`].
+pub fn plain(user: &[u8], database: &[u8]) -> Result<Bytes, Refusal> {
+    encode(&[0, 3, 0, 0], user, Some(database), std::iter::empty())
+}
+
+fn encode<'a>(
+    version: &[u8],
+    user: &'a [u8],
+    database: Option<&'a [u8]>,
+    others: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<Bytes, Refusal> {
+    if user.is_empty() || user.contains(&0) || database.is_some_and(|name| name.contains(&0)) {
+        return Err(Refusal::protocol("the configured user or database cannot be sent"));
+    }
+    let mut out = [&[0; LENGTH_BYTES], version].concat();
+    let own = [(&b"user"[..], user)].into_iter().chain(database.map(|name| (&b"database"[..], name)));
+    for (name, value) in own.chain(others) {
+        out.extend_from_slice(name);
+        out.push(0);
+        out.extend_from_slice(value);
+        out.push(0);
+    }
+    out.push(0);
+    match (i32::try_from(out.len()), out.first_chunk_mut::<LENGTH_BYTES>()) {
+        (Ok(total), Some(length)) if packet_bytes(total.to_be_bytes()).is_ok() => *length = total.to_be_bytes(),
+        _ => return Err(Refusal::protocol("the startup packet is too long with the configured user and database")),
+    }
+    Ok(out.into())
 }
 
 impl fmt::Debug for Startup {

@@ -1,9 +1,6 @@
 //! Admitting a PostgreSQL client.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Caller, Leased, REFUSAL_LIMIT, Service, accept_tls, overdue_client};
@@ -13,13 +10,6 @@ use crate::metrics::{Counted, RejectReason};
 use crate::postgres::{self, Account, Login, NoTls, Opening, Startup, TlsStart, refuse};
 use crate::relay::Pair;
 use crate::stream::{Socket, Stream};
-
-/// CancelRequests that one worker carries at one time; the others wait. They need no password, and each costs a connection to the server.
-const MAX_CANCELS: usize = 8;
-
-thread_local! {
-    static CANCELS: Arc<Semaphore> = Arc::new(Semaphore::new(MAX_CANCELS));
-}
 
 impl Service {
     pub(super) async fn admit_postgres(&self, socket: Socket, caller: Caller) -> Result<Option<(Pair, Counted)>> {
@@ -41,7 +31,7 @@ impl Service {
         }
     }
 
-    async fn open(&self, socket: Socket) -> Result<Opening> {
+    pub(super) async fn open(&self, socket: Socket) -> Result<Opening> {
         match &self.client_tls {
             None => postgres::negotiate(socket, None::<NoTls>).await,
             Some(config) => {
@@ -61,20 +51,25 @@ impl Service {
         }
     }
 
-    async fn start(&self, mut client: Stream, startup: &Startup, caller: Caller) -> Result<Option<(Pair, Counted)>> {
-        if let Some(secret) = &self.client_secret {
-            let secret = secret.current();
-            match self.within_login(caller, postgres::authenticate(&mut client, startup, &secret.verifier)).await {
-                Ok(Login::Ready) => {}
-                Ok(Login::Refused(_) | Login::ClientGone) => return Ok(None),
-                Err(error) => {
-                    if matches!(error.kind, Kind::Timeout | Kind::Draining) {
-                        // Interrupted, so it has not been told yet.
-                        refuse::say(&mut client, &refuse::for_error(&error)).await;
-                    }
-                    return Err(error);
+    /// Has the client prove itself where the listener wants that. False: it has left.
+    pub(super) async fn is_proved(&self, client: &mut Stream, startup: &Startup, caller: Caller) -> Result<bool> {
+        let Some(secret) = &self.client_secret else { return Ok(true) };
+        let secret = secret.current();
+        match self.within_login(caller, postgres::authenticate(client, startup, &secret.verifier)).await {
+            Ok(login) => Ok(login == Login::Ready),
+            Err(error) => {
+                if matches!(error.kind, Kind::Timeout | Kind::Draining) {
+                    // Interrupted, so it has not been told yet.
+                    refuse::say(client, &refuse::for_error(&error)).await;
                 }
+                Err(error)
             }
+        }
+    }
+
+    async fn start(&self, mut client: Stream, startup: &Startup, caller: Caller) -> Result<Option<(Pair, Counted)>> {
+        if !self.is_proved(&mut client, startup, caller).await? {
+            return Ok(None);
         }
         let mut leased = match self.lease(&client).await {
             Ok(leased) => leased,
@@ -117,6 +112,7 @@ impl Service {
 
     async fn converse(&self, client: &mut Stream, upstream: &mut Stream, startup: &Startup, owing: &mut Side) -> Result<Login> {
         let config = self.upstream.config();
+        let end_point = upstream.end_point();
         match (&config.credentials, self.upstream.password()) {
             (Some(Credentials { user: Some(user), .. }), Some(password)) => {
                 let account = Account {
@@ -124,6 +120,7 @@ impl Service {
                     password: &password,
                     database: config.database.as_deref(),
                     allow_trust: config.tls.client_cert.is_some(),
+                    end_point: end_point.as_deref(),
                     keys: &self.upstream.scram_keys,
                 };
                 postgres::log_in(client, upstream, startup, account).await
@@ -132,28 +129,25 @@ impl Service {
         }
     }
 
+    /// In the modes that share the client has a key of ours; otherwise the server's own, and the request goes on as it is.
+    pub(super) async fn cancel(&self, client: &Stream, request: &Bytes) -> Result<()> {
+        match &self.broker {
+            Some(broker) => self.cancel_for_guest(client, request, broker).await,
+            None => self.cancel_verbatim(client, request).await,
+        }
+    }
+
     /// On a connection of its own, as the protocol wants; the client's is closed when the server has closed that one.
     ///
     /// A client that resets the connection gives up; one that closes it does not, for some drivers do so as soon as they have asked.
-    async fn cancel(&self, client: &Stream, request: &Bytes) -> Result<()> {
-        let carried = async {
-            let _turn = CANCELS.with(Arc::clone).acquire_owned().await;
-            let mut connection = self.upstream.connect().await?;
-            self.metrics.cancels.inc();
-            let carried = postgres::carry_cancel(&mut connection.stream, request).await;
-            carried.inspect_err(|error| self.report_upstream("cancel request lost", error))
-        };
+    async fn cancel_verbatim(&self, client: &Stream, request: &Bytes) -> Result<()> {
         tokio::select! {
-            carried = timeout(self.listener.upstream.connect_timeout, carried) => carried.unwrap_or_else(|_| {
-                let error = overdue_server("a CancelRequest");
-                self.report_upstream("cancel request lost", &error);
-                Err(error)
-            }),
+            carried = self.upstream.cancel(request) => carried,
             () = client.gone(false) => Ok(()),
         }
     }
 
-    fn report_upstream(&self, event: &'static str, error: &Error) {
+    pub(super) fn report_upstream(&self, event: &'static str, error: &Error) {
         if error.side == Side::Upstream {
             self.errors.report(event, error);
         }

@@ -2,13 +2,43 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use aws_lc_rs::digest;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::signature_algorithm::SignatureAlgorithm;
 
 /// When a DER certificate expires, in Unix seconds; `None` if it is not a certificate.
 #[must_use]
 pub fn expiry(der: &[u8]) -> Option<i64> {
     X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate.validity().not_after.timestamp())
+}
+
+/// The hash that binds a login to a server's certificate, `tls-server-end-point` of RFC 5929, section 4.1: by the hash of the certificate's
+/// own signature, or SHA-256 where that is MD5 or SHA-1. `None` where it has no hash of its own (Ed25519): the RFC leaves that open, and
+/// PostgreSQL fails there.
+#[must_use]
+pub fn end_point(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let algorithm = &certificate.signature_algorithm;
+    let hash = match SignatureAlgorithm::try_from(algorithm) {
+        Ok(SignatureAlgorithm::RSASSA_PSS(parameters)) => parameters.hash_algorithm_oid().to_id_string(),
+        _ => algorithm.algorithm.to_id_string(),
+    };
+    let hash = match hash.as_str() {
+        // With RSA, with ECDSA, and alone as RSASSA-PSS names it: MD5, SHA-1, SHA-256.
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.10045.4.1"
+        | "1.3.14.3.2.26"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.3.2"
+        | "2.16.840.1.101.3.4.2.1" => &digest::SHA256,
+        "1.2.840.113549.1.1.14" | "1.2.840.10045.4.3.1" | "2.16.840.1.101.3.4.2.4" => &digest::SHA224,
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" | "2.16.840.1.101.3.4.2.2" => &digest::SHA384,
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" | "2.16.840.1.101.3.4.2.3" => &digest::SHA512,
+        _ => return None,
+    };
+    Some(digest::digest(hash, der).as_ref().to_vec())
 }
 
 /// What people want to know of a certificate. The texts are the certificate's own: whoever shows them takes out control characters.

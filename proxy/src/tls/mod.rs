@@ -6,7 +6,7 @@ mod failure;
 mod sessions;
 mod stream;
 
-pub use certificate::{Certificate, expiry};
+pub use certificate::{Certificate, end_point, expiry};
 pub use config::{client_config, server_config, server_name};
 pub use failure::explain;
 pub use stream::TlsStream;

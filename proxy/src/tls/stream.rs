@@ -61,6 +61,18 @@ impl TlsStream {
         &self.tls
     }
 
+    /// True when it has neither ended nor failed, and holds no bytes on their way in either direction.
+    pub fn is_quiet(&mut self) -> bool {
+        let has_plaintext = self.tls.process_new_packets().map_or(true, |state| state.plaintext_bytes_to_read() > 0);
+        !has_plaintext && !self.at_end && self.failed.is_none() && self.unfed.is_empty() && !self.tls.wants_write()
+    }
+
+    /// Takes it apart for [`TlsStream::new`] to put it together again. Loses what a stream that is not [quiet](TlsStream::is_quiet) holds.
+    #[must_use]
+    pub fn into_parts(self) -> (Socket, Connection) {
+        (self.socket, self.tls)
+    }
+
     /// Feeds `ciphertext` to rustls and moves plaintext to `out`; returns how many bytes of it were consumed: all, unless `out` is full.
     fn feed(&mut self, ciphertext: &[u8], out: &mut ReadBuf<'_>) -> io::Result<usize> {
         let mut rest = ciphertext;

@@ -1,9 +1,72 @@
 //! `[pure]` What passes between a client and the server, message by message: names rewritten, replies expected, state followed.
+//!
+//! ```text
+//!   client's bytes ──► requests ──► server.up          names of prepared statements are the connection's own
+//!                         │ expects
+//!                         ▼
+//!                      replies (FIFO: pass on, keep to ourselves, say in the server's place)
+//!                         ▲ answers
+//!   down to client ◄── answers ◄── server's bytes      settings, transaction status, what is prepared
+//! ```
+//!
+//! Five bytes of header are looked at; bodies pass through, but for names, small state and texts of SQL. What was noted when a message was sent
+//! is taken back when the server skips it (after an error, up to the next Sync).
+//!
+//! A connection may be given back when [`Server::is_at_rest`] and no [`Traces`] are left: the one rule, in one place.
+
+mod answers;
+mod plain;
+mod replies;
+mod requests;
+mod settings;
+mod statements;
 
 use std::rc::Rc;
 
+use bytes::BytesMut;
+
+pub use answers::Took;
+pub use plain::Plain;
+pub use requests::{Idle, Wants};
+pub use statements::Statements;
+
+use self::replies::{Expect, Follow, Replies};
+use self::requests::{Passing, message_with_rest};
+use self::statements::{Names, Prepared};
 use super::params::Params;
 use crate::postgres::traces::Traces;
+
+/// Type byte and length.
+const HEADER_BYTES: usize = 5;
+
+/// The client broke the protocol: what it is told before it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken(pub &'static str);
+
+/// The server broke the protocol: the connection is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost(pub &'static str);
+
+/// The client's half: stays with the client when connections change.
+pub struct Client {
+    /// Whose connection it was last: never zero.
+    id: u32,
+    /// It has asked for what its session got from sequences.
+    counts_on_sequences: bool,
+    /// `transaction`: its statements go by the connection's names.
+    rewrites: bool,
+    names: Names,
+    /// What its settings are after RESET ALL.
+    pub defaults: Rc<Params>,
+    /// What its settings are.
+    pub params: Rc<Params>,
+    /// The rest of a message that is not kept until it is whole.
+    passing: Passing,
+    /// Up to the next Sync its messages are thrown away: it has been told why.
+    skipping: bool,
+    /// The portal that runs a command which has to be followed.
+    bound: Option<(Box<[u8]>, Follow)>,
+}
 
 /// The server's half: what is known of the session on one upstream connection. Stays with the connection when clients change.
 pub struct Server {
@@ -13,18 +76,186 @@ pub struct Server {
     pub params: Rc<Params>,
     /// What its client may have left on it.
     pub traces: Traces,
+    /// Bytes for the server that its socket has not taken yet.
+    pub up: BytesMut,
+    /// It is worth asking what of `traces` is still there.
+    doubtful: bool,
+    /// Whose requests it has carried last.
+    last_client: u32,
+    /// The last ReadyForQuery's: `I`, `T` or `E`.
+    status: u8,
+    replies: Replies,
+    prepared: Prepared,
+    /// The statement that the connection's unnamed one is.
+    unnamed: Option<u64>,
+    /// Extended messages have been sent since the last Sync: an implicit transaction may be open.
+    unsynced: bool,
+    /// The server skips everything up to a Sync that has not been sent.
+    skipping: bool,
+    /// The server takes COPY data, and its end has not been sent.
+    copying: bool,
+    /// An ErrorResponse came since the last ReadyForQuery.
+    failed: bool,
+    /// Commands that have succeeded since the last ReadyForQuery.
+    done: Vec<Follow>,
+    /// A message that has to be whole to be understood, so far.
+    partial: BytesMut,
+    /// So many bytes of a message from the server pass unread.
+    pass: usize,
+    /// They are for the client.
+    pass_on: bool,
+    /// The client's messages since the last rest, as long as they can be sent once more.
+    unit: Vec<u8>,
+    unit_state: Unit,
+    /// A reply has reached the client since the last rest.
+    answered: bool,
+    /// The unit is to be sent once more.
+    replay: bool,
+}
+
+/// Whether what the client has sent since the last rest can be sent once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// Its Sync is still to come.
+    Open,
+    /// One batch and its Sync, nothing behind it.
+    Whole,
+    /// No.
+    Spoilt,
+}
+
+/// Both halves, for as long as a connection is lent.
+pub struct Exchange<'a> {
+    /// The client's.
+    pub client: &'a mut Client,
+    /// The server's.
+    pub server: &'a mut Server,
+    /// What texts are to all clients of the worker.
+    pub statements: &'a mut Statements,
+}
+
+impl Client {
+    /// Of a client that has logged in, with these settings. `id` is nobody else's, and not 0. `rewrites`: in `transaction`.
+    #[must_use]
+    pub fn new(id: u32, defaults: Rc<Params>, rewrites: bool) -> Self {
+        Self {
+            id,
+            counts_on_sequences: false,
+            rewrites,
+            names: Names::default(),
+            params: Rc::clone(&defaults),
+            defaults,
+            passing: Passing::default(),
+            skipping: false,
+            bound: None,
+        }
+    }
+
+    /// Half of a message has been sent on.
+    #[must_use]
+    pub fn is_within_message(&self) -> bool {
+        self.passing.is_within()
+    }
 }
 
 impl Server {
-    /// Of a new connection.
+    /// Of a new connection; `limit` statements may be prepared on it at one time.
     #[must_use]
-    pub fn new(base: Rc<Params>) -> Self {
-        Self { params: Rc::clone(&base), base, traces: Traces::NONE }
+    pub fn new(base: Rc<Params>, limit: usize) -> Self {
+        Self {
+            params: Rc::clone(&base),
+            base,
+            traces: Traces::NONE,
+            up: BytesMut::new(),
+            doubtful: false,
+            last_client: 0,
+            status: b'I',
+            replies: Replies::default(),
+            prepared: Prepared::new(limit),
+            unnamed: None,
+            unsynced: false,
+            skipping: false,
+            copying: false,
+            failed: false,
+            done: Vec::new(),
+            partial: BytesMut::new(),
+            pass: 0,
+            pass_on: false,
+            unit: Vec::new(),
+            unit_state: Unit::Spoilt,
+            answered: false,
+            replay: false,
+        }
+    }
+
+    /// Nothing is owed in either direction and no transaction is open: the one state in which a connection may change hands (if nothing is
+    /// left on it) or be cleaned. Whether the client has sent half a message, and whether a cancel request is on its way, others know.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.up.is_empty() && self.rests()
+    }
+
+    fn rests(&self) -> bool {
+        self.status == b'I'
+            && self.replies.is_empty()
+            && self.partial.is_empty()
+            && self.pass == 0
+            && !self.unsynced
+            && !self.skipping
+            && !self.copying
+    }
+
+    /// Nothing is owed to the client; a transaction may be open.
+    #[must_use]
+    pub fn owes_nothing(&self) -> bool {
+        self.replies.is_empty() && self.partial.is_empty() && self.pass == 0
+    }
+
+    /// In a transaction, or a failed one.
+    #[must_use]
+    pub fn is_in_transaction(&self) -> bool {
+        self.status != b'I'
+    }
+
+    /// The client has gone between two messages: what it has begun is brought to its end.
+    pub fn conclude(&mut self) {
+        if std::mem::take(&mut self.copying) {
+            message_with_rest(&mut self.up, b'f', 0, |up| up.extend_from_slice(b"the client has gone\0"));
+            self.replies.push(Expect::CopyEnd);
+        }
+        if std::mem::take(&mut self.unsynced) || std::mem::take(&mut self.skipping) {
+            self.skipping = false;
+            message_with_rest(&mut self.up, b'S', 0, |_| {});
+            self.replies.push(Expect::Sync);
+        }
+    }
+
+    /// The client has gone and nothing is owed: ends its transaction, if there is one. False: there is none.
+    pub fn roll_back(&mut self) -> bool {
+        if !self.is_in_transaction() {
+            return false;
+        }
+        message_with_rest(&mut self.up, b'Q', 0, |up| up.extend_from_slice(b"ROLLBACK\0"));
+        self.unnamed = None;
+        self.replies.push(Expect::Query(None));
+        true
+    }
+
+    /// How many statements are prepared on the connection.
+    #[must_use]
+    pub fn prepared(&self) -> usize {
+        self.prepared.len()
     }
 
     /// The server has done DISCARD ALL: no statements, no traces, the settings of a new connection.
     pub fn discarded(&mut self) {
         self.params = Rc::clone(&self.base);
         self.traces = Traces::NONE;
+        self.doubtful = false;
+        self.unnamed = None;
+        drop(self.prepared.clear());
     }
 }
+
+#[cfg(test)]
+mod tests;

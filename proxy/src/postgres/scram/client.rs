@@ -5,30 +5,58 @@ use std::num::NonZeroU32;
 use super::ScramError::Malformed;
 use super::{Keys, MAX_ITERATIONS, MAX_SALT_BYTES, ScramError, attribute, decode, encode, equal, is_nonce, mac, xor};
 
-/// "No channel binding, no other identity".
-const GS2_HEADER: &str = "n,,";
+/// What the exchange says of the channel that it goes over (RFC 5802, section 6).
+#[derive(Clone, Copy, Debug)]
+pub enum Binding<'a> {
+    /// We cannot bind to it.
+    Unable,
+    /// We could, but the server did not offer to. One that did learns from this that its offer was taken away, and refuses.
+    NotOffered,
+    /// `tls-server-end-point` (RFC 5929, section 4): the hash of the server's certificate. Goes with [`super::MECHANISM_PLUS`].
+    EndPoint(&'a [u8]),
+}
+
+impl Binding<'_> {
+    /// What it is in the first message, without another identity.
+    fn header(self) -> &'static str {
+        match self {
+            Self::Unable => "n,,",
+            Self::NotOffered => "y,,",
+            Self::EndPoint(_) => "p=tls-server-end-point,,",
+        }
+    }
+
+    /// The same under the proof.
+    fn proved(self) -> String {
+        let data = if let Self::EndPoint(hash) = self { hash } else { &[] };
+        encode(&[self.header().as_bytes(), data].concat())
+    }
+}
 
 /// The beginning of an exchange.
 pub struct Start {
     nonce: String,
+    header: &'static str,
+    proved_binding: String,
     first_bare: String,
 }
 
 impl Start {
     /// `nonce`: see [`super::nonce`]; never the same twice. The user's name stays out: PostgreSQL takes it from the StartupMessage.
     #[must_use]
-    pub fn new(nonce: &str) -> Self {
-        Self::for_user("", nonce)
+    pub fn new(nonce: &str, binding: Binding<'_>) -> Self {
+        Self::for_user("", nonce, binding)
     }
 
-    pub(super) fn for_user(user: &str, nonce: &str) -> Self {
-        Self { nonce: nonce.to_owned(), first_bare: format!("n={user},r={nonce}") }
+    pub(super) fn for_user(user: &str, nonce: &str, binding: Binding<'_>) -> Self {
+        let first_bare = format!("n={user},r={nonce}");
+        Self { nonce: nonce.to_owned(), header: binding.header(), proved_binding: binding.proved(), first_bare }
     }
 
     /// client-first-message.
     #[must_use]
     pub fn message(&self) -> String {
-        format!("{GS2_HEADER}{}", self.first_bare)
+        format!("{}{}", self.header, self.first_bare)
     }
 
     /// Reads server-first-message.
@@ -57,7 +85,7 @@ impl Start {
             .and_then(|digits| digits.parse().ok())
             .filter(|count: &NonZeroU32| count.get() <= MAX_ITERATIONS)
             .ok_or(Malformed("the server's SCRAM iterations are not within 1 to 100000"))?;
-        let without_proof = format!("c={},r={nonce}", encode(GS2_HEADER.as_bytes()));
+        let without_proof = format!("c={},r={nonce}", self.proved_binding);
         let signed = format!("{},{text},{without_proof}", self.first_bare);
         Ok(Challenge { salt, iterations, without_proof, signed })
     }

@@ -1,4 +1,4 @@
-//! `[pure]` SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL speaks it, both halves, without channel binding.
+//! `[pure]` SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL speaks it: both halves, the client's with channel binding.
 //!
 //! Bytes in, bytes out: the caller sends the messages, supplies the nonces and keeps the keys.
 //!
@@ -16,7 +16,7 @@
 mod client;
 mod server;
 
-pub use client::{Challenge, End, Start};
+pub use client::{Binding, Challenge, End, Start};
 pub use server::{Exchange, Verifier};
 
 use std::borrow::Cow;
@@ -27,8 +27,11 @@ use std::sync::{Mutex, PoisonError};
 use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use secrecy::{ExposeSecret, SecretString};
 
-/// The one mechanism spoken here.
+/// The mechanism without channel binding.
 pub const MECHANISM: &str = "SCRAM-SHA-256";
+
+/// The same, bound to the TLS connection beneath; offered only by the server that TLS ends at.
+pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
 /// Iterations for verifiers that we make: PostgreSQL's default.
 pub const DEFAULT_ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
@@ -194,8 +197,8 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 /// For fuzzing: foreign bytes at every place where a peer's message is read. Must never panic, and never succeed.
 pub fn fuzz(data: &[u8]) {
     let keys = Keys { client_key: [1; 32], server_key: [2; 32] };
-    let _ = Start::new("rOprNGfwEbeRWgbNEkqO").update(data);
-    if let Ok(challenge) = Start::new("abc").update(b"r=abcdef,s=QSXCR+Q6sek8bf92,i=4096") {
+    let _ = Start::new("rOprNGfwEbeRWgbNEkqO", Binding::Unable).update(data);
+    if let Ok(challenge) = Start::new("abc", Binding::NotOffered).update(b"r=abcdef,s=QSXCR+Q6sek8bf92,i=4096") {
         let (_, end) = challenge.answer(&keys);
         assert!(end.finish(data).is_err(), "nobody guesses a signature");
     }

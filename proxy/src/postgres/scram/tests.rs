@@ -12,7 +12,7 @@ fn secret(text: &str) -> SecretString {
 fn exchange(client: &str, server: &str, tamper: impl Fn(usize, String) -> String) -> Result<(), ScramError> {
     let few = NonZeroU32::new(8).unwrap();
     let verifier = Verifier::new(&secret(server), SALT, few);
-    let start = Start::new(&nonce([1; 18]));
+    let start = Start::new(&nonce([1; 18]), Binding::Unable);
     let (running, server_first) = Exchange::first(&verifier, tamper(0, start.message()).as_bytes(), &nonce([2; 18]))?;
     let challenge = start.update(tamper(1, server_first).as_bytes())?;
     let keys = Keys::derive(&secret(client), challenge.salt(), challenge.iterations());
@@ -28,7 +28,7 @@ fn untouched(_: usize, message: String) -> String {
 #[test]
 fn rfc_7677_section_3() {
     let server_first = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
-    let start = Start::for_user("user", "rOprNGfwEbeRWgbNEkqO");
+    let start = Start::for_user("user", "rOprNGfwEbeRWgbNEkqO", Binding::Unable);
     assert_eq!(start.message(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
     let challenge = start.update(server_first.as_bytes()).unwrap();
     let keys = Keys::derive(&secret("pencil"), challenge.salt(), challenge.iterations());
@@ -101,7 +101,8 @@ fn every_cut_of_every_message_is_refused() {
 
 #[test]
 fn a_server_cannot_choose_nonce_salt_or_work() {
-    let update = |message: &str| Start::new("abc").update(message.as_bytes()).map(|challenge| challenge.iterations().get());
+    let update =
+        |message: &str| Start::new("abc", Binding::Unable).update(message.as_bytes()).map(|challenge| challenge.iterations().get());
     assert_eq!(update("r=abcd,s=AAAA,i=4096"), Ok(4096));
     assert_eq!(update("r=abcd,s=AAAA,i=100000,x=later"), Ok(100_000));
     for bad in [

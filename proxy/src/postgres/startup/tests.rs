@@ -188,3 +188,13 @@ proptest! {
         prop_assert_eq!(kept, sent);
     }
 }
+
+#[test]
+fn a_cancel_request_says_whom_it_means() {
+    for secret in [&[1, 2, 3, 4][..], &[9; 32]] {
+        let packet = cancel_request(77, secret);
+        assert_eq!(parse(packet.clone().into()), Ok(First::Cancel(packet.clone().into())));
+        assert_eq!(cancel_key(&packet), Some((77, secret)));
+    }
+    assert_eq!(cancel_key(&[0; 11]), None);
+}

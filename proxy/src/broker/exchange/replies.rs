@@ -1,0 +1,165 @@
+//! What the server owes, in order: one entry per message that it will answer, and per answer that we give in its place.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::statements::{Names, Prepared, Slot, Statement};
+
+/// One answer that is due.
+pub(super) enum Expect {
+    /// To a Query: anything up to ReadyForQuery.
+    Query(Option<Box<Note>>),
+    /// To a FunctionCall: its result or an error, then ReadyForQuery.
+    Function,
+    /// ReadyForQuery.
+    Sync,
+    /// ParseComplete.
+    Parse {
+        /// For the client.
+        theirs: bool,
+        /// If it is skipped or fails.
+        undo: Undo,
+    },
+    /// BindComplete. With the statement's number, if it is one of ours.
+    Bind(Option<u64>, Undo),
+    /// ParameterDescription, then RowDescription or NoData. With the statement's number, if it is one of ours.
+    DescribeStatement(Option<u64>),
+    /// RowDescription or NoData.
+    DescribePortal,
+    /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended; or a COPY.
+    Execute(Option<Box<Note>>),
+    /// CloseComplete.
+    Close {
+        /// For the client.
+        theirs: bool,
+        /// If it is skipped.
+        undo: Undo,
+    },
+    /// Nothing from the server: ParseComplete is ours to say, for it is prepared already.
+    Parsed(Undo),
+    /// Nothing from the server: CloseComplete is ours to say.
+    Closed(Undo),
+    /// Nothing: the end of the data of a COPY.
+    CopyEnd,
+    /// All up to ReadyForQuery is for us: the settings were put right.
+    Settings,
+    /// All up to ReadyForQuery is for us: what the client has left behind.
+    Probe,
+    /// What is left of a batch that is sent again: ReadyForQuery.
+    Discarded,
+}
+
+/// What a Query or an Execute does besides being answered.
+#[derive(Default)]
+pub(super) struct Note {
+    /// A command that has to be followed.
+    pub follow: Option<Follow>,
+    /// An empty Query stands in for a command about the client's own names; this is its tag.
+    pub stand_in: Option<&'static str>,
+    /// If it is skipped or fails.
+    pub undo: Undo,
+}
+
+/// A command that changes what a client's settings or names are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// SET to this value.
+    Set(Box<[u8]>, Box<[u8]>),
+    /// Back to the default.
+    Default(Box<[u8]>),
+    /// RESET ALL.
+    ResetAll,
+    /// DISCARD ALL.
+    DiscardAll,
+}
+
+impl Follow {
+    /// The server's values are not the client's: its defaults are what its StartupMessage asked for.
+    #[must_use]
+    pub(super) fn returns_to_defaults(&self) -> bool {
+        !matches!(self, Self::Set(..))
+    }
+}
+
+/// How to take back what was noted when a message was sent, if the server skips it.
+#[derive(Default)]
+pub(super) enum Undo {
+    /// Nothing was.
+    #[default]
+    Nothing,
+    /// A name of the client's meant this before.
+    Name(Box<[u8]>, Option<Rc<Statement>>),
+    /// As `Name`, and the statement of this number was noted as prepared on the connection.
+    NameAndPlace(Box<[u8]>, Option<Rc<Statement>>, u64),
+    /// The statement of this number was noted as prepared on the connection.
+    Place(u64),
+    /// The statement of this number lost its place on the connection.
+    Evicted(u64, Slot),
+    /// Nothing was: the name is taken, and the server will say so, of our name for it.
+    Duplicate(Box<[u8]>),
+    /// All names were forgotten.
+    Names(Box<Names>),
+    /// All names, and all that was prepared.
+    All(Box<(Names, Prepared)>),
+}
+
+/// All that is due, oldest first.
+#[derive(Default)]
+pub(super) struct Replies {
+    due: VecDeque<Expect>,
+}
+
+impl Replies {
+    /// One more.
+    pub(super) fn push(&mut self, expect: Expect) {
+        self.due.push_back(expect);
+    }
+
+    /// The next.
+    #[must_use]
+    pub(super) fn first(&self) -> Option<&Expect> {
+        self.due.front()
+    }
+
+    /// The next, to be changed.
+    pub(super) fn first_mut(&mut self) -> Option<&mut Expect> {
+        self.due.front_mut()
+    }
+
+    /// Takes the next.
+    pub(super) fn pop(&mut self) -> Option<Expect> {
+        self.due.pop_front()
+    }
+
+    /// True when nothing is due.
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+
+    /// All, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Expect> {
+        self.due.iter()
+    }
+
+    /// The server skips to the next Sync: takes out what it will not answer, latest first. False when no Sync has been sent yet.
+    pub(super) fn skip_to_sync(&mut self) -> (Vec<Expect>, bool) {
+        let at = self.due.iter().position(|expect| matches!(expect, Expect::Sync));
+        let mut skipped: Vec<_> = self.due.drain(..at.unwrap_or(self.due.len())).collect();
+        skipped.reverse();
+        (skipped, at.is_some())
+    }
+
+    /// A COPY from the client has begun: the server ignores Syncs up to the end of its data. True when that end has been sent.
+    pub(super) fn forgive_syncs(&mut self) -> bool {
+        let end = self.due.iter().position(|expect| matches!(expect, Expect::CopyEnd));
+        let mut at = 0;
+        let until = end.unwrap_or(self.due.len());
+        self.due.retain(|expect| {
+            let keep = at >= until || !matches!(expect, Expect::Sync);
+            at += 1;
+            keep
+        });
+        end.is_some()
+    }
+}

@@ -1,0 +1,227 @@
+//! Settings put right, commands followed, what is left behind asked for: our own words to the server.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+
+use super::replies::{Expect, Follow, Undo};
+use super::requests::message_with_rest;
+use super::{Exchange, Server};
+use crate::broker::params::Change;
+use crate::postgres::reply;
+use crate::postgres::sql::Command;
+use crate::postgres::traces::Traces;
+
+/// Settings changed by one statement at most; PostgreSQL takes 100 arguments, and there are three dozen settings that anybody follows.
+const MAX_CHANGES: usize = 50;
+
+/// What of [`Traces::PROBED`] is there, in the order of [`PROBES`]. Everything is named with its schema, whatever the client's search path.
+const PROBE: &[u8] = b"SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()), \
+EXISTS (SELECT FROM pg_catalog.pg_listening_channels()), \
+EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), \
+EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql), \
+EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
+current_user <> session_user\0";
+
+/// The columns of [`PROBE`].
+const PROBES: [Traces; 6] = [Traces::LOCK, Traces::LISTEN, Traces::TEMP, Traces::PREPARE, Traces::HOLD, Traces::ROLE];
+
+impl Exchange<'_> {
+    /// Before the first message of a rested connection: what it lacks of the client's settings goes in front.
+    pub(super) fn put_settings_right(&mut self) {
+        if self.server.params.suits(&self.client.params) {
+            return;
+        }
+        let changes = self.server.params.changes_to(&self.client.params);
+        for some in changes.chunks(MAX_CHANGES) {
+            set(&mut self.server.up, some);
+            self.server.replies.push(Expect::Settings);
+        }
+        self.server.unnamed = None;
+        // Said before it is done: if it fails the connection is lost.
+        self.server.params = Rc::clone(&self.client.params);
+    }
+
+    /// Asks what of the client is still there, if that is worth it. Only at rest. True when there is a question to be sent.
+    pub fn probe(&mut self) -> bool {
+        let server = &mut *self.server;
+        if !server.doubtful || !server.traces.has(Traces::PROBED) {
+            return false;
+        }
+        server.doubtful = false;
+        server.unnamed = None;
+        server.unit_state = super::Unit::Spoilt;
+        message_with_rest(&mut server.up, b'Q', 0, |up| up.extend_from_slice(PROBE));
+        server.replies.push(Expect::Probe);
+        true
+    }
+
+    /// Before a client asks what its session got from sequences (`currval`, `lastval`): what they gave to another client of the connection is
+    /// not to be seen. It hears that nothing is there yet, as on any new connection, and from then on keeps this one.
+    pub(super) fn guard_sequences(&mut self, leaves: Traces) {
+        self.client.counts_on_sequences |= leaves.has(Traces::SEQUENCE);
+        let server = &mut *self.server;
+        if !self.client.counts_on_sequences || server.last_client == self.client.id || server.unsynced || server.status != b'I' {
+            return;
+        }
+        server.last_client = self.client.id;
+        message_with_rest(&mut server.up, b'Q', 0, |up| up.extend_from_slice(b"DISCARD SEQUENCES\0"));
+        server.unnamed = None;
+        server.replies.push(Expect::Settings);
+    }
+
+    /// A command that is bound to a portal: it must be followed when it is run, or something else must be bound in its place.
+    pub(super) fn bind_command(&mut self, command: &Command, portal: &[u8]) -> (Option<u32>, Undo) {
+        let follow = match command {
+            Command::Deallocate(name) if !name.is_empty() && self.client.names.find(name).is_some() => {
+                // The server does not know that name. It deallocates one that it knows and nobody uses: same tag, same place, same fate.
+                let was = self.client.names.put(name, None);
+                let number = self.statements.next_number();
+                let decoy = self.new_place(number);
+                self.push_parse(decoy, b"\0\0\0");
+                self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Nothing });
+                let number = self.statements.next_number();
+                let place = self.new_place(number);
+                message_with_rest(&mut self.server.up, b'P', 0, |up| {
+                    super::requests::our_name(up, place);
+                    up.extend_from_slice(b"DEALLOCATE ");
+                    super::requests::our_name(up, decoy);
+                    up.extend_from_slice(b"\0\0");
+                });
+                self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Nothing });
+                return (Some(place), Undo::Name(name.clone(), was));
+            }
+            Command::Deallocate(_) => return (None, Undo::Nothing),
+            Command::DeallocateAll | Command::DiscardAll => Follow::DiscardAll,
+            Command::Set { name, value: Some(value) } => Follow::Set(name.clone(), value.clone()),
+            Command::Set { name, value: None } => Follow::Default(name.clone()),
+            Command::ResetAll => Follow::ResetAll,
+        };
+        self.client.bound = Some((portal.into(), follow));
+        (None, Undo::Nothing)
+    }
+
+    /// ReadyForQuery has come behind commands that succeeded. `alone`: no transaction was open before nor is one now.
+    pub(super) fn follow(&mut self, done: Vec<Follow>, alone: bool, down: &mut BytesMut) {
+        for follow in done {
+            match follow {
+                // The server has said so itself, and will say so too when a transaction takes it back.
+                Follow::Set(name, _) if self.server.params.is_reported(&name) => {}
+                Follow::DiscardAll => {
+                    self.server.discarded();
+                    self.client.return_to_defaults(down);
+                }
+                // A transaction that fails would take it back without a word.
+                _ if !alone => self.server.traces |= Traces::SETTING,
+                Follow::Set(name, value) => {
+                    Rc::make_mut(&mut self.server.params).ask(&name, Some(&value));
+                    Rc::make_mut(&mut self.client.params).ask(&name, Some(&value));
+                    self.share_params();
+                }
+                Follow::Default(name) => {
+                    Rc::make_mut(&mut self.server.params).ask(&name, None);
+                    let wanted = self.client.defaults.value(&name).map(<[u8]>::to_vec);
+                    let params = Rc::make_mut(&mut self.client.params);
+                    match &wanted {
+                        Some(value) if self.server.params.is_reported(&name) => {
+                            if params.value(&name) != Some(value) {
+                                let name = params.proper_name(&name).to_vec();
+                                reply::parameter_status(down, &name, value);
+                                params.report(&name, value);
+                            }
+                        }
+                        wanted => params.ask(&name, wanted.as_deref()),
+                    }
+                    self.share_params();
+                }
+                Follow::ResetAll => {
+                    Rc::make_mut(&mut self.server.params).forget_asked();
+                    self.server.traces = self.server.traces.without(Traces::SETTING);
+                    self.client.return_to_defaults(down);
+                    self.share_params();
+                }
+            }
+        }
+    }
+
+    /// Equal settings in one place are compared by their place alone.
+    pub(super) fn share_params(&mut self) {
+        if *self.server.params == *self.client.params {
+            self.client.params = Rc::clone(&self.server.params);
+        }
+    }
+
+    /// The server has reported a setting. True when the client is to hear of it.
+    pub(super) fn reported(&mut self, body: &[u8]) -> bool {
+        let mut parts = body.split(|byte| *byte == 0);
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { return true };
+        let shared = Rc::ptr_eq(&self.server.params, &self.client.params);
+        if self.server.params.value(name) != Some(value) {
+            Rc::make_mut(&mut self.server.params).report(name, value);
+        }
+        let silent = match self.server.replies.first() {
+            Some(Expect::Query(Some(note)) | Expect::Execute(Some(note))) => note.follow.as_ref().is_some_and(Follow::returns_to_defaults),
+            _ => false,
+        };
+        if silent || self.client.params.value(name) == Some(value) {
+            return false;
+        }
+        if shared {
+            self.client.params = Rc::clone(&self.server.params);
+        } else {
+            Rc::make_mut(&mut self.client.params).report(name, value);
+        }
+        true
+    }
+}
+
+impl Server {
+    /// The answer to [`PROBE`]: a DataRow's body.
+    pub(super) fn probed(&mut self, row: &[u8]) {
+        let mut left = Traces::NONE;
+        let mut rest = row.get(2..).unwrap_or_default();
+        for trace in PROBES {
+            // Each column is one byte, `t` or `f`, behind its length. Whatever else is there says that we know nothing.
+            let Some((column, behind)) = rest.split_at_checked(5) else { return };
+            if column != [0, 0, 0, 1, b'f'] {
+                left |= trace;
+            }
+            rest = behind;
+        }
+        self.traces = self.traces.without(Traces::PROBED) | left;
+    }
+}
+
+/// `SELECT set_config(…), …` with the values beside the text: nothing of a client's is ever read as SQL. NULL is the default.
+pub(super) fn set(up: &mut BytesMut, changes: &[Change]) {
+    message_with_rest(up, b'P', 0, |up| {
+        up.extend_from_slice(b"\0SELECT ");
+        for index in 0..changes.len() {
+            let comma = if index == 0 { "" } else { ", " };
+            up.extend_from_slice(format!("{comma}pg_catalog.set_config(${}, ${}, false)", 2 * index + 1, 2 * index + 2).as_bytes());
+        }
+        up.extend_from_slice(b"\0\0\0");
+    });
+    message_with_rest(up, b'B', 0, |up| {
+        up.extend_from_slice(b"\0\0\0\0");
+        // At most twice MAX_CHANGES.
+        up.extend_from_slice(&u16::try_from(2 * changes.len()).unwrap_or(0).to_be_bytes());
+        for (name, value) in changes {
+            argument(up, Some(name));
+            argument(up, value.as_deref());
+        }
+        up.extend_from_slice(&[0, 0]);
+    });
+    message_with_rest(up, b'E', 0, |up| up.extend_from_slice(&[0, 0, 0, 0, 0]));
+    message_with_rest(up, b'S', 0, |_| {});
+}
+
+fn argument(up: &mut BytesMut, value: Option<&[u8]>) {
+    match value {
+        Some(value) => {
+            up.extend_from_slice(&u32::try_from(value.len()).unwrap_or(0).to_be_bytes());
+            up.extend_from_slice(value);
+        }
+        None => up.extend_from_slice(&(-1_i32).to_be_bytes()),
+    }
+}

@@ -1,0 +1,249 @@
+//! Prepared statements: what a text is to all clients of a worker, what a client calls it, and where it is prepared.
+//!
+//! ```text
+//!   client's name ──► Statement (text, parameter types, meaning; one per worker) ──► number ──► name on this connection
+//! ```
+//!
+//! Names on connections are never used twice, so a statement that has vanished without our knowledge can be prepared again.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::rc::Rc;
+
+use super::super::params::Params;
+use crate::postgres::sql::{Verdict, scan};
+
+/// A client may have so many names; beyond it the one that was not used for longest is forgotten, as if it had been deallocated.
+const MAX_NAMES: usize = 5_000;
+/// Texts longer than this are not looked for among those known.
+const MAX_SHARED_BYTES: usize = 64 * 1024;
+/// Texts are swept out when so many more are known than after the last sweep.
+const SWEEP_EVERY: usize = 1_024;
+
+/// A text with parameter types, as its first client meant it.
+#[derive(Debug)]
+pub(super) struct Statement {
+    /// Never used twice on a worker.
+    pub number: u64,
+    /// A Parse message's body behind the name: the text, its NUL, the parameter types.
+    pub body: Box<[u8]>,
+    /// What running it may leave behind.
+    pub verdict: Verdict,
+    /// How often it was parsed without a name.
+    pub seen: Cell<u32>,
+}
+
+impl Statement {
+    fn new(number: u64, body: &[u8], verdict: Verdict) -> Self {
+        Self { number, body: body.into(), verdict, seen: Cell::new(0) }
+    }
+}
+
+/// Statements that differ in what the settings at their birth make of them.
+type Variants = Vec<(u128, Rc<Statement>)>;
+
+/// All statements that clients of one worker know.
+#[derive(Default)]
+pub struct Statements {
+    known: HashMap<Box<[u8]>, Variants>,
+    next: u64,
+    sweep_at: usize,
+    keys: (RandomState, RandomState),
+}
+
+impl Statements {
+    /// The statement of this Parse body (behind the name) under these settings: the same as before, or a new one.
+    pub(super) fn find(&mut self, body: &[u8], params: &Params) -> Rc<Statement> {
+        let meaning = params.meaning(&self.keys);
+        if let Some((_, statement)) = self.known.get(body).and_then(|all| all.iter().find(|(of, _)| *of == meaning)) {
+            return Rc::clone(statement);
+        }
+        let number = self.next_number();
+        let text = body.split(|byte| *byte == 0).next().unwrap_or_default();
+        let statement = Rc::new(Statement::new(number, body, scan(text)));
+        if body.len() <= MAX_SHARED_BYTES {
+            if self.known.len() >= self.sweep_at {
+                self.sweep();
+            }
+            self.known.entry(body.into()).or_default().push((meaning, Rc::clone(&statement)));
+        }
+        statement
+    }
+
+    /// A statement whose text was not seen whole: nobody else's.
+    pub(super) fn unseen(&mut self, verdict: Verdict) -> Rc<Statement> {
+        Rc::new(Statement::new(self.next_number(), &[], verdict))
+    }
+
+    /// A number that no statement has.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Forgets those that no client knows any more. What of them is prepared somewhere is closed there when its place is needed.
+    fn sweep(&mut self) {
+        for variants in self.known.values_mut() {
+            variants.retain(|(_, statement)| Rc::strong_count(statement) > 1);
+        }
+        self.known.retain(|_, variants| !variants.is_empty());
+        self.sweep_at = self.known.len() + SWEEP_EVERY;
+    }
+}
+
+/// When it was used last, and what it is.
+type Named = (Cell<u64>, Rc<Statement>);
+
+/// What one client has prepared, by its own names. Without any it takes no memory beside itself.
+#[derive(Default)]
+pub(super) struct Names {
+    named: HashMap<Box<[u8]>, Named>,
+    unnamed: Option<Rc<Statement>>,
+    uses: Cell<u64>,
+}
+
+impl Names {
+    /// The statement of that name; the empty name is the unnamed one.
+    pub(super) fn find(&self, name: &[u8]) -> Option<&Rc<Statement>> {
+        if name.is_empty() {
+            return self.unnamed.as_ref();
+        }
+        let (used, statement) = self.named.get(name)?;
+        used.set(self.tick());
+        Some(statement)
+    }
+
+    /// Gives a statement that name, or takes the name away; returns whose it was.
+    pub(super) fn put(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
+        if name.is_empty() {
+            return std::mem::replace(&mut self.unnamed, statement);
+        }
+        match statement {
+            Some(statement) => {
+                let entry = (Cell::new(self.tick()), statement);
+                if self.named.len() >= MAX_NAMES && !self.named.contains_key(name) {
+                    self.forget_oldest();
+                }
+                self.named.insert(name.into(), entry).map(|(_, statement)| statement)
+            }
+            None => self.named.remove(name).map(|(_, statement)| statement),
+        }
+    }
+
+    fn tick(&self) -> u64 {
+        self.uses.set(self.uses.get() + 1);
+        self.uses.get()
+    }
+
+    /// A tenth of them at once, so that the search is paid for seldom.
+    fn forget_oldest(&mut self) {
+        let mut uses: Vec<_> = self.named.values().map(|(used, _)| used.get()).collect();
+        let (_, oldest, _) = uses.select_nth_unstable(MAX_NAMES / 10);
+        let oldest = *oldest;
+        self.named.retain(|_, (used, _)| used.get() > oldest);
+    }
+}
+
+/// What is prepared on one connection.
+pub(super) struct Prepared {
+    by_number: HashMap<u64, Slot>,
+    next: u32,
+    uses: u64,
+    limit: usize,
+}
+
+/// What names there are on a connection, longest unused first, and from where on there are none.
+pub(super) struct Taken {
+    names: Vec<u32>,
+    next: u32,
+    limit: usize,
+}
+
+/// One statement on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// What its name there is made of.
+    pub name: u32,
+    used: u64,
+}
+
+impl Prepared {
+    /// Nothing yet; at most `limit` at one time.
+    #[must_use]
+    pub(super) fn new(limit: usize) -> Self {
+        Self { by_number: HashMap::new(), next: 0, uses: 0, limit: limit.max(1) }
+    }
+
+    /// Where the statement is prepared; that is a use.
+    pub(super) fn find(&mut self, number: u64) -> Option<u32> {
+        let slot = self.by_number.get_mut(&number)?;
+        self.uses += 1;
+        slot.used = self.uses;
+        Some(slot.name)
+    }
+
+    /// A name for the statement, which is now being prepared under it; and one that has to be closed for it.
+    pub(super) fn add(&mut self, number: u64) -> (u32, Option<(u64, Slot)>) {
+        let evicted = if self.by_number.len() >= self.limit { self.oldest() } else { None };
+        if let Some((number, _)) = evicted {
+            self.by_number.remove(&number);
+        }
+        self.next = self.next.wrapping_add(1);
+        self.uses += 1;
+        self.by_number.insert(number, Slot { name: self.next, used: self.uses });
+        (self.next, evicted)
+    }
+
+    /// It is not prepared (any more). Returns what it was called.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Slot> {
+        self.by_number.remove(&number)
+    }
+
+    /// It is still prepared after all.
+    pub(super) fn restore(&mut self, number: u64, slot: Slot) {
+        self.by_number.insert(number, slot);
+    }
+
+    /// Nothing is prepared any more. What was is returned, in case that is not so.
+    pub(super) fn clear(&mut self) -> Self {
+        let fresh = Self { next: self.next, ..Self::new(self.limit) };
+        std::mem::replace(self, fresh)
+    }
+
+    /// What was cleared is there all the same, and what has been prepared since too.
+    pub(super) fn unclear(&mut self, cleared: Self) {
+        for (number, slot) in cleared.by_number {
+            self.by_number.entry(number).or_insert(slot);
+        }
+    }
+
+    /// The names alone, for another worker: numbers mean nothing there.
+    pub(super) fn into_names(self) -> Taken {
+        let mut slots: Vec<_> = self.by_number.into_values().collect();
+        slots.sort_unstable_by_key(|slot| slot.used);
+        Taken { names: slots.iter().map(|slot| slot.name).collect(), next: self.next, limit: self.limit }
+    }
+
+    /// Of a connection that comes from another worker. What is prepared there takes places and is found by nobody.
+    #[must_use]
+    pub(super) fn of_strangers(names: Taken) -> Self {
+        let mut prepared = Self { next: names.next, ..Self::new(names.limit) };
+        // Statements are numbered from below.
+        for (number, name) in (0..=u64::MAX).rev().zip(names.names) {
+            prepared.uses += 1;
+            prepared.by_number.insert(number, Slot { name, used: prepared.uses });
+        }
+        prepared
+    }
+
+    /// How many are prepared.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    fn oldest(&self) -> Option<(u64, Slot)> {
+        self.by_number.iter().min_by_key(|(_, slot)| slot.used).map(|(number, slot)| (*number, *slot))
+    }
+}
