@@ -278,6 +278,13 @@ impl Card {
         lock(&self.lending).doubtful == Some(key.process)
     }
 
+    /// How many cancels for it are on their way, and whether a lease waits for them to arrive before it ends.
+    #[must_use]
+    pub fn cancels(&self) -> (usize, bool) {
+        let lending = lock(&self.lending);
+        (lending.in_flight, lending.waker.is_some())
+    }
+
     /// Cancels what the client is doing: the key of its connection goes to the server ([`Upstream::cancel`]). Without a lease there is nothing
     /// to do. Returns when the server has seen to it.
     ///
