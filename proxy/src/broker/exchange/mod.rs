@@ -28,10 +28,11 @@ use bytes::BytesMut;
 pub use answers::Took;
 pub use plain::Plain;
 pub use requests::{Idle, Wants};
+pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
-use self::replies::{Follow, Replies};
-use self::requests::Passing;
+use self::replies::{Expect, Follow, Replies};
+use self::requests::{Passing, message_with_rest};
 use self::statements::{Names, Prepared};
 use super::params::Params;
 use crate::postgres::traces::Traces;
@@ -49,6 +50,10 @@ pub struct Lost(pub &'static str);
 
 /// The client's half: stays with the client when connections change.
 pub struct Client {
+    /// Whose connection it was last: never zero.
+    id: u32,
+    /// It has asked for what its session got from sequences.
+    counts_on_sequences: bool,
     /// `transaction`: its statements go by the connection's names.
     rewrites: bool,
     names: Names,
@@ -76,6 +81,8 @@ pub struct Server {
     pub up: BytesMut,
     /// It is worth asking what of `traces` is still there.
     doubtful: bool,
+    /// Whose requests it has carried last.
+    last_client: u32,
     /// The last ReadyForQuery's: `I`, `T` or `E`.
     status: u8,
     replies: Replies,
@@ -129,10 +136,12 @@ pub struct Exchange<'a> {
 }
 
 impl Client {
-    /// Of a client that has logged in, with these settings. `rewrites`: in `transaction`.
+    /// Of a client that has logged in, with these settings. `id` is nobody else's, and not 0. `rewrites`: in `transaction`.
     #[must_use]
-    pub fn new(defaults: Rc<Params>, rewrites: bool) -> Self {
+    pub fn new(id: u32, defaults: Rc<Params>, rewrites: bool) -> Self {
         Self {
+            id,
+            counts_on_sequences: false,
             rewrites,
             names: Names::default(),
             params: Rc::clone(&defaults),
@@ -160,6 +169,7 @@ impl Server {
             traces: Traces::NONE,
             up: BytesMut::new(),
             doubtful: false,
+            last_client: 0,
             status: b'I',
             replies: Replies::default(),
             prepared: Prepared::new(limit),
@@ -208,16 +218,39 @@ impl Server {
         self.status != b'I'
     }
 
-    /// The server takes COPY data of the client.
-    #[must_use]
-    pub fn is_copying(&self) -> bool {
-        self.copying
+    /// The client has gone between two messages: what it has begun is brought to its end.
+    pub fn conclude(&mut self) {
+        if std::mem::take(&mut self.copying) {
+            message_with_rest(&mut self.up, b'f', 0, |up| up.extend_from_slice(b"the client has gone\0"));
+            self.replies.push(Expect::CopyEnd);
+        }
+        if std::mem::take(&mut self.unsynced) || std::mem::take(&mut self.skipping) {
+            self.skipping = false;
+            message_with_rest(&mut self.up, b'S', 0, |_| {});
+            self.replies.push(Expect::Sync);
+        }
+    }
+
+    /// The client has gone and nothing is owed: ends its transaction, if there is one. False: there is none.
+    pub fn roll_back(&mut self) -> bool {
+        if !self.is_in_transaction() {
+            return false;
+        }
+        message_with_rest(&mut self.up, b'Q', 0, |up| up.extend_from_slice(b"ROLLBACK\0"));
+        self.unnamed = None;
+        self.replies.push(Expect::Query(None));
+        true
     }
 
     /// How many statements are prepared on the connection.
     #[must_use]
     pub fn prepared(&self) -> usize {
         self.prepared.len()
+    }
+
+    /// Something has been parsed without a name, past the exchange.
+    pub fn unnamed_is_gone(&mut self) {
+        self.unnamed = None;
     }
 
     /// The server has done DISCARD ALL: no statements, no traces, the settings of a new connection.

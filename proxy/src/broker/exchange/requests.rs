@@ -229,6 +229,7 @@ impl Exchange<'_> {
                 }
                 None if total > whole_limit(kind) => {
                     self.begin_unit();
+                    self.server.last_client = self.client.id;
                     let Some(taken) = self.begin(kind, total, rest)? else { break };
                     self.server.unit_state = Unit::Spoilt;
                     rest = rest.get(taken..).unwrap_or_default();
@@ -258,10 +259,12 @@ impl Exchange<'_> {
         self.server.unit_state = if self.client.rewrites { Unit::Open } else { Unit::Spoilt };
         self.server.answered = false;
         self.put_settings_right();
+        self.guard_sequences(Traces::NONE);
     }
 
     fn note_unit(&mut self, kind: u8, message: &[u8]) {
         let server = &mut *self.server;
+        server.last_client = self.client.id;
         let fits = server.unit.len() + message.len() <= MAX_UNIT_BYTES && matches!(kind, b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S');
         server.unit_state = match server.unit_state {
             Unit::Open if fits => {
@@ -355,6 +358,7 @@ impl Exchange<'_> {
         if self.client.rewrites {
             let (text, _) = string(body(message)).ok_or(Broken("invalid string in message"))?;
             let verdict = sql::scan(text);
+            self.guard_sequences(verdict.leaves);
             if let Some(command) = &verdict.command {
                 note = self.command(command);
             }
@@ -422,13 +426,15 @@ impl Exchange<'_> {
     }
 
     fn parse(&mut self, message: &[u8], down: &mut BytesMut) -> Result<(), Broken> {
-        self.server.unsynced = true;
         if !self.client.rewrites {
+            self.server.unsynced = true;
             self.send(message, Expect::Parse { theirs: true, undo: Undo::Nothing });
             return Ok(());
         }
         let (name, behind) = string(body(message)).ok_or(Broken("invalid string in message"))?;
         let statement = self.statements.find(behind, &self.client.params);
+        self.guard_sequences(statement.verdict.leaves);
+        self.server.unsynced = true;
         if !name.is_empty()
             && let Some(old) = self.client.names.find(name).cloned()
         {

@@ -42,24 +42,32 @@ impl Exchange<'_> {
         self.server.params = Rc::clone(&self.client.params);
     }
 
-    /// Asks what of the client is still there, if that is worth it. Only at rest.
-    pub fn probe(&mut self) {
+    /// Asks what of the client is still there, if that is worth it. Only at rest. True when there is a question to be sent.
+    pub fn probe(&mut self) -> bool {
         let server = &mut *self.server;
         if !server.doubtful || !server.traces.has(Traces::PROBED) {
-            return;
+            return false;
         }
         server.doubtful = false;
         server.unnamed = None;
         server.unit_state = super::Unit::Spoilt;
         message_with_rest(&mut server.up, b'Q', 0, |up| up.extend_from_slice(PROBE));
         server.replies.push(Expect::Probe);
+        true
     }
 
-    /// The connection has another client now: whatever sequences gave to the last one is not to be seen by this one.
-    pub fn forget_sequences(&mut self) {
-        message_with_rest(&mut self.server.up, b'Q', 0, |up| up.extend_from_slice(b"DISCARD SEQUENCES\0"));
-        self.server.unnamed = None;
-        self.server.replies.push(Expect::Settings);
+    /// Before a client asks what its session got from sequences (`currval`, `lastval`): what they gave to another client of the connection is
+    /// not to be seen. It hears that nothing is there yet, as on any new connection, and from then on keeps this one.
+    pub(super) fn guard_sequences(&mut self, leaves: Traces) {
+        self.client.counts_on_sequences |= leaves.has(Traces::SEQUENCE);
+        let server = &mut *self.server;
+        if !self.client.counts_on_sequences || server.last_client == self.client.id || server.unsynced || server.status != b'I' {
+            return;
+        }
+        server.last_client = self.client.id;
+        message_with_rest(&mut server.up, b'Q', 0, |up| up.extend_from_slice(b"DISCARD SEQUENCES\0"));
+        server.unnamed = None;
+        server.replies.push(Expect::Settings);
     }
 
     /// A command that is bound to a portal: it must be followed when it is run, or something else must be bound in its place.
@@ -185,7 +193,7 @@ impl Server {
 }
 
 /// `SELECT set_config(…), …` with the values beside the text: nothing of a client's is ever read as SQL. NULL is the default.
-pub fn set(up: &mut BytesMut, changes: &[Change]) {
+pub(in crate::broker) fn set(up: &mut BytesMut, changes: &[Change]) {
     message_with_rest(up, b'P', 0, |up| {
         up.extend_from_slice(b"\0SELECT ");
         for index in 0..changes.len() {

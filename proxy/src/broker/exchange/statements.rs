@@ -38,12 +38,6 @@ impl Statement {
     fn new(number: u64, body: &[u8], verdict: Verdict) -> Self {
         Self { number, body: body.into(), verdict, seen: Cell::new(0) }
     }
-
-    /// The text.
-    #[must_use]
-    pub(super) fn text(&self) -> &[u8] {
-        self.body.split(|byte| *byte == 0).next().unwrap_or_default()
-    }
 }
 
 /// Statements that differ in what the settings at their birth make of them.
