@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use redis_tls_proxy::postgres::scram::{Keys, Start};
+use redis_tls_proxy::postgres::scram::{Binding, Keys, Start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -40,7 +40,7 @@ impl Client {
             let Some(said) = client.next().await else { return Err("closed during the login".into()) };
             match (said.kind, said.body.get(..4)) {
                 (b'R', Some([0, 0, 0, 10])) => {
-                    let start = Start::new("a-nonce-that-only-tests-use");
+                    let start = Start::new("a-nonce-that-only-tests-use", Binding::Unable);
                     let first_message = start.message();
                     let length = u32::try_from(first_message.len()).unwrap().to_be_bytes();
                     client.send(&[message::message(b'p', &[b"SCRAM-SHA-256\0", &length, first_message.as_bytes()])]).await;
