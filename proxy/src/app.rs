@@ -20,7 +20,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::Clients;
+use crate::broker::{Clients, PostgresServer};
 use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol, read_pair};
 use crate::control::{Vital, Vitals};
 use crate::drain::Drain;
@@ -72,8 +72,9 @@ pub struct Shared {
     pub errors: Arc<ErrorLog>,
     /// How many upstream connections there may be, in the modes that share them.
     budget: Arc<Budget>,
-    /// Who is served, in the modes of PostgreSQL that share them.
-    pub clients: Arc<Clients>,
+    /// In the modes of PostgreSQL that share them: how they are opened, and who is served.
+    postgres: Arc<PostgresServer>,
+    clients: Arc<Clients>,
     client_tls: Option<Arc<Reloaded<ServerConfig>>>,
     client_secret: Option<Arc<Reloaded<ClientSecret>>>,
 }
@@ -257,8 +258,10 @@ impl Shared {
             ClientAuth::None | ClientAuth::Upstream => None,
         };
         let errors = Arc::new(ErrorLog::new(&listener.name, metrics.clone()));
+        let upstream = Arc::new(Upstream::new(&listener, metrics.clone(), Arc::clone(&errors))?);
         Ok(Self {
-            upstream: Arc::new(Upstream::new(&listener, metrics.clone(), Arc::clone(&errors))?),
+            postgres: Arc::new(PostgresServer::new(Arc::clone(&upstream), listener.pool.prepared_statements)),
+            upstream,
             places: Arc::new(Places::new(listener.max_clients)),
             budget: Budget::new(listener.pool.size),
             clients: Arc::default(),

@@ -76,7 +76,7 @@ pub struct ListenerFacts {
     pub upstream: String,
     /// The addresses that its name last resolved to; empty before the first resolution.
     pub addresses: Vec<String>,
-    /// How upstream connections are shared: `relay`, `session` or `multiplex`.
+    /// How upstream connections are shared: `relay`, `session`, `multiplex` or `transaction`.
     pub pool_mode: String,
     /// Clients speak TLS to this listener.
     pub client_tls: bool,

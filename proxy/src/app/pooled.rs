@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Shared;
-use crate::broker::{Broker, Greetings, Key, PostgresServer};
+use crate::broker::{Broker, Greetings, Key};
 use crate::config::{ClientAuth, PoolMode, Protocol};
 use crate::drain::Drain;
 use crate::mux::{self, Auth, Identity, Lanes, Mux, RedisServer, Verdicts};
@@ -62,15 +62,14 @@ impl Shared {
         let user = config.credentials.as_ref().and_then(|login| login.user.as_deref());
         let database = config.database.as_deref().or(user).unwrap_or_default();
         let home = Key { database: database.as_bytes().into() };
-        let server = Arc::new(PostgresServer::new(Arc::clone(&self.upstream), listener.pool.prepared_statements));
         let ready = Some((home.clone(), self.min_idle(worker, workers)));
-        let leases = Leases::new(Arc::clone(&server), Arc::clone(&self.budget), self.lease_limits(), ready, self.metrics.clone());
+        let leases = Leases::new(Arc::clone(&self.postgres), Arc::clone(&self.budget), self.lease_limits(), ready, self.metrics.clone());
         Some(Rc::new(Broker {
             listener: Arc::clone(listener),
             shares,
             home,
             leases,
-            server,
+            server: Arc::clone(&self.postgres),
             upstream: Arc::clone(&self.upstream),
             clients: Arc::clone(&self.clients),
             greetings: Greetings::new(self.upstream.moved()),

@@ -202,6 +202,18 @@ impl Backend for PostgresServer {
 }
 
 impl Reuse for PostgresServer {
+    type Parcel = LinkParts;
+
+    const MOVES: bool = true;
+
+    fn pack(&self, mut link: Link) -> std::result::Result<LinkParts, Link> {
+        if link.can_move() { Ok(link.into_parts()) } else { Err(link) }
+    }
+
+    fn unpack(&self, parts: LinkParts) -> Option<Link> {
+        Link::from_parts(parts).inspect_err(|error| tracing::debug!(%error, "a connection was lost on its way")).ok()
+    }
+
     /// DISCARD ALL, one round trip. What the server reports meanwhile must end in the settings of a new connection.
     async fn clean(&self, link: &mut Link, _key: &Key) -> Result<()> {
         let unclean = |why: &str| Err(Error::ours(Kind::Protocol, why));

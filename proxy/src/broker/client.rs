@@ -26,7 +26,7 @@ use super::clients::State;
 use super::exchange::{self, Exchange, Took, Wants};
 use super::{Broker, Guest, PostgresServer};
 use crate::error::{Error, Kind, Side};
-use crate::metrics::{PinReason, RequestClass};
+use crate::metrics::{EvictReason, PinReason, RequestClass};
 use crate::pool::Lease;
 use crate::postgres::reply;
 use crate::postgres::traces::Traces;
@@ -281,7 +281,11 @@ impl Visit {
         card.tally.transactions.add(1);
         if let Some(lent) = self.lease.take() {
             self.returned(&lent);
-            lent.lease.give_back();
+            if self.guest.badge.card().doubts(lent.lease.connection().cancel_key()) {
+                lent.lease.close(EvictReason::Unclean);
+            } else {
+                lent.lease.give_back();
+            }
         }
     }
 

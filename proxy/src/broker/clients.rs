@@ -4,7 +4,7 @@
 //! That leaves two races. A cancel must not go out for a connection that has been given to somebody else: so the connection's key is read, and
 //! the cancel counted, under the lock under which leases begin and end ([`Card::lend`], [`Card::take_back`]). And a cancel that has gone out must
 //! not arrive after the connection has been given to somebody else: so the lease does not end before the server has closed the connection that
-//! carried the cancel, which it does when it has sent the signal.
+//! carried the cancel, which it does when it has sent the signal. Where that fails the connection is not lent again ([`Card::doubts`]).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,9 +16,8 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand;
 
-use super::backend::CancelKey;
+use super::backend::{self, CancelKey};
 use crate::error::{Error, Kind, Result};
-use crate::postgres::startup::cancel_request;
 use crate::upstream::Upstream;
 
 /// All pooled clients of one listener.
@@ -121,6 +120,8 @@ struct Lending {
     key: Option<CancelKey>,
     /// Cancels on their way to a connection that the client has or is about to give back.
     in_flight: usize,
+    /// The process whose cancel has failed on its way.
+    doubtful: Option<u32>,
     /// Who waits for them to arrive.
     waker: Option<Waker>,
 }
@@ -249,7 +250,9 @@ impl Card {
 
     /// A lease begins: a CancelRequest for the client goes to this connection from now on.
     pub fn lend(&self, key: CancelKey) {
-        lock(&self.lending).key = Some(key);
+        let mut lending = lock(&self.lending);
+        lending.key = Some(key);
+        lending.doubtful = lending.doubtful.filter(|process| *process == key.process);
     }
 
     /// The lease is about to end: cancels that come from now on have come too late. False: one is on its way, and the connection must not be
@@ -268,16 +271,23 @@ impl Card {
         false
     }
 
-    /// Cancels what the client is doing: its key goes to the server over a connection of its own, with TLS as always. Without a lease there is
-    /// nothing to do, and the answer is false. Returns when the server has closed that connection.
-    ///
-    /// Not to be dropped before it has ended: the connection that it is about could then be in other hands when the cancel arrives.
+    /// A cancel for the connection with this key, the one that is lent or was last, has failed on its way and may still arrive: nobody else may
+    /// have the connection, it must be closed.
+    #[must_use]
+    pub fn doubts(&self, key: CancelKey) -> bool {
+        lock(&self.lending).doubtful == Some(key.process)
+    }
+
+    /// Cancels what the client is doing: the key of its connection goes to the server ([`Upstream::cancel`]). Without a lease there is nothing
+    /// to do. Returns when the server has seen to it.
     ///
     /// # Errors
-    /// The server could not be reached, or did not close; it has been reported. Whether the query was cancelled is then unknown, as it always is.
-    pub async fn cancel(&self, upstream: &Upstream) -> Result<bool> {
-        let Some((key, _flight)) = self.depart() else { return Ok(false) };
-        upstream.cancel(&cancel_request(key.process, &key.secret.to_be_bytes())).await.map(|()| true)
+    /// As [`Upstream::cancel`]. Whether the query was cancelled is then unknown, as it always is.
+    pub async fn cancel(&self, upstream: &Upstream) -> Result<()> {
+        let Some((key, mut flight)) = self.depart() else { return Ok(()) };
+        backend::cancel(upstream, key).await?;
+        flight.arrived = true;
+        Ok(())
     }
 
     /// The key of the lease, and a cancel counted for it.
@@ -285,17 +295,25 @@ impl Card {
         let mut lending = lock(&self.lending);
         let key = lending.key?;
         lending.in_flight += 1;
-        Some((key, Flight(self)))
+        Some((key, Flight { card: self, process: key.process, arrived: false }))
     }
 }
 
 /// A cancel on its way.
-struct Flight<'a>(&'a Card);
+struct Flight<'a> {
+    card: &'a Card,
+    /// The server's, whose query it cancels.
+    process: u32,
+    arrived: bool,
+}
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        let mut lending = lock(&self.0.lending);
+        let mut lending = lock(&self.card.lending);
         lending.in_flight -= 1;
+        if !self.arrived {
+            lending.doubtful = Some(self.process);
+        }
         let waker = if lending.in_flight == 0 { lending.waker.take() } else { None };
         // Who wakes up asks for the lock.
         drop(lending);

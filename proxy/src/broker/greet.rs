@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use self::wishes::Wishes;
 use super::clients::Facts;
+use super::exchange::set_config;
 use super::{Badge, Broker, Key, Link, Params};
 use crate::error::{Error, Kind, Result, Side};
 use crate::postgres::settings::{self, Outcome};
@@ -158,7 +159,10 @@ async fn ask(link: &mut Link, wishes: &Wishes) -> Result<Begin> {
     for (name, value) in &changes {
         params.ask(name, value.as_deref());
     }
-    match settings::set(stream, &changes, |name, value| params.report(name, value)).await? {
+    let mut request = BytesMut::new();
+    set_config(&mut request, &changes);
+    server.unnamed_is_gone();
+    match settings::put(stream, &request, |name, value| params.report(name, value)).await? {
         Outcome::Done => {
             server.params = Rc::new(params);
             Ok(Begin::With(Rc::clone(&server.params)))

@@ -129,7 +129,7 @@ settings! {
         "The listener's name in metrics and logs",
         "Unique among the listeners; letters, digits, dot, dash and underscore.";
     Pool "pool" Listener, Kind::Words(&["relay", "session", "multiplex", "transaction"]), Preset::Is("relay"),
-        "How upstream connections are shared: relay, session, ...",
+        "How connections are shared: relay, session, multiplex, transaction",
         "relay gives every client an upstream connection of its own, never used before, whose TLS handshake is done already: exact, for every \
          protocol. session (rediss://, postgresql://) also gives every client its own, brings it back to the state of a new one when the client \
          has gone, and uses it again: for clients that come and go, and for those that inspect their connection. multiplex (rediss://) sends the \

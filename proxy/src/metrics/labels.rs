@@ -111,7 +111,7 @@ labels! {
         IdleAge = "idle_age",
         /// Older than `pool_max_lifetime`.
         Lifetime = "lifetime",
-        /// Its place was needed for another database, user or worker.
+        /// Its place was needed for another database, user, worker or proxy.
         Pressure = "pressure",
         /// It could not be brought back to the state of a new one.
         Unclean = "unclean",
@@ -123,6 +123,8 @@ labels! {
         Dns = "dns",
         /// Certificates or passwords changed.
         Reload = "reload",
+        /// PAUSE or RECONNECT of the admin console.
+        Admin = "admin",
         /// The process is draining.
         Drain = "drain",
     }

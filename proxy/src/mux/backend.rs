@@ -112,6 +112,19 @@ impl Backend for RedisServer {
 }
 
 impl Reuse for RedisServer {
+    /// None can be made: handshakes are resumed and cheap, and lanes serve most clients.
+    type Parcel = std::convert::Infallible;
+
+    const MOVES: bool = false;
+
+    fn pack(&self, link: Link) -> std::result::Result<Self::Parcel, Link> {
+        Err(link)
+    }
+
+    fn unpack(&self, parcel: Self::Parcel) -> Option<Link> {
+        match parcel {}
+    }
+
     /// RESET and the login again, or the same step by step on servers without RESET. What RESET leaves alone stays: the library name of CLIENT
     /// SETINFO, and before 7.2 CLIENT NO-EVICT.
     async fn clean(&self, link: &mut Link, key: &Key) -> Result<()> {

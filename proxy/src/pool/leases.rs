@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            take(key)
-//!  client ──────────► idle of that key? ── yes, fit ──► Lease ── give_back ──► who waits for that key, else idle
+//!  client ──────────► idle of that key? ── yes, fit ──► Lease ── give_back ──► who waits for that key, here or elsewhere, else idle
 //!                       │ no                              │
 //!                       ▼                                 └─ dropped: closed, its permit goes to the next
 //!                     waits ◄── given back by another
@@ -10,17 +10,21 @@
 //!                       └─► opens in a task of its own ──► who waits longest for that key, else idle
 //! ```
 //!
-//! One per worker and listener; nothing in it is shared between threads but the [`Budget`]. An opening goes on when the client that caused it
-//! has left: what it opens serves the next. The [tender](Leases::tend) watches the idle ones.
+//! One per worker and listener; nothing in it is shared between threads but the [`Budget`]. What is given back serves the first client here,
+//! or the first in the budget's line if that has waited longer: where the backend can [pack](Reuse::pack) a connection it moves to the other
+//! worker, where it cannot it is closed for that client's own unless somebody here can use it. An opening goes on when the client that caused
+//! it has left: what it opens serves the next. The [tender](Leases::tend) watches the idle ones.
 
 mod idle;
 mod lease;
+mod moving;
 mod opening;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -33,6 +37,7 @@ pub use lease::Lease;
 use self::idle::Idle;
 use self::opening::Trouble;
 use super::backoff::Backoff;
+use super::desk::{Desk, NOBODY};
 use super::{Budget, Permit, Reuse};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{EvictReason, LeaseOutcome, ListenerMetrics};
@@ -76,15 +81,22 @@ pub struct Leases<B: Reuse + 'static> {
     tender: RefCell<Waker>,
     /// When the tender looks by itself.
     alarm: Cell<Instant>,
-    /// The tender has to look now.
-    changed: Notify,
+    /// What other threads know of this worker; by it the tender learns that it has to look now.
+    desk: Arc<Desk>,
+    /// Leases beyond the limit may have to end.
+    recall: Notify,
     closing: Cell<bool>,
 }
 
 /// Those who wait, by key and in the order of coming.
 struct Waiters<B: Reuse + 'static> {
     next: u64,
-    by_key: HashMap<B::Key, BTreeMap<u64, oneshot::Sender<Lease<B>>>>,
+    by_key: HashMap<B::Key, BTreeMap<u64, Waiter<B>>>,
+}
+
+struct Waiter<B: Reuse + 'static> {
+    since: Instant,
+    give: oneshot::Sender<Lease<B>>,
 }
 
 /// A connection and what belongs to it. Dropped as a whole it closes and gives its permit on.
@@ -106,6 +118,7 @@ impl<B: Reuse + 'static> Leases<B> {
     ) -> Rc<Self> {
         Rc::new(Self {
             backend,
+            desk: budget.open_desk(),
             budget,
             limits,
             home,
@@ -121,14 +134,24 @@ impl<B: Reuse + 'static> Leases<B> {
             settled: Notify::new(),
             tender: RefCell::new(Waker::noop().clone()),
             alarm: Cell::new(Instant::now()),
-            changed: Notify::new(),
+            recall: Notify::new(),
             closing: Cell::new(false),
         })
     }
 
     /// An idle connection of that key, the newest that is fit as far as this machine can know: so the surplus grows old and goes.
+    /// Never during a pause of the [`Budget`].
     pub fn try_take(self: &Rc<Self>, key: &B::Key) -> Option<Lease<B>> {
-        let held = self.take_idle(key)?;
+        self.try_take_where(key, |_| true)
+    }
+
+    /// As [`Leases::try_take`], of those that satisfy `fits`: to get back the very connection that a client used last.
+    pub fn try_take_where(self: &Rc<Self>, key: &B::Key, fits: impl Fn(&B::Connection) -> bool) -> Option<Lease<B>> {
+        // What is idle beyond the limit is about to be closed.
+        if self.budget.over() > 0 {
+            return None;
+        }
+        let held = self.take_idle(key, fits)?;
         self.count(LeaseOutcome::Warm, Duration::ZERO);
         Some(Lease::new(self, held))
     }
@@ -154,7 +177,7 @@ impl<B: Reuse + 'static> Leases<B> {
             }
         }
         let started = Instant::now();
-        let (outcome, taken) = self.wait(key, started + self.limits.wait_timeout).await;
+        let (outcome, taken) = self.wait(key, started).await;
         self.count(outcome, started.elapsed());
         taken
     }
@@ -168,7 +191,7 @@ impl<B: Reuse + 'static> Leases<B> {
         let (began, last) = (Cell::new(false), Cell::new(None));
         tokio::select! {
             biased;
-            outcome = self.open_once(key, &began, &last) => outcome,
+            outcome = self.open_once(key, true, &began, &last) => outcome,
             () = sleep(self.limits.wait_timeout), if !self.is_impatient() => Err(last.take().unwrap_or_else(|| self.none_free())),
         }
     }
@@ -179,7 +202,7 @@ impl<B: Reuse + 'static> Leases<B> {
             self.evict(held, reason);
         }
         if self.home.is_some() {
-            self.changed.notify_one();
+            self.desk.changed.notify_one();
         }
     }
 
@@ -194,19 +217,27 @@ impl<B: Reuse + 'static> Leases<B> {
         self.metrics.pool_wait.observe(waited.as_secs_f64());
     }
 
+    /// Tells the other threads who waits here.
+    fn show_waiters(&self) {
+        let waiters = self.waiters.borrow();
+        let oldest = waiters.by_key.values().filter_map(|line| line.first_key_value()).map(|(_, first)| first.since).min();
+        self.desk.waiting.store(waiters.by_key.values().map(BTreeMap::len).sum(), Ordering::Relaxed);
+        self.desk.oldest.store(oldest.map_or(NOBODY, |since| self.budget.micros(since)), Ordering::Relaxed);
+    }
+
     fn is_impatient(&self) -> bool {
         self.limits.wait_timeout.is_zero()
     }
 
-    async fn wait(self: &Rc<Self>, key: &B::Key, deadline: Instant) -> (LeaseOutcome, Result<Lease<B>>) {
-        let mut waiting = Waiting::new(self, key);
+    async fn wait(self: &Rc<Self>, key: &B::Key, started: Instant) -> (LeaseOutcome, Result<Lease<B>>) {
+        let mut waiting = Waiting::new(self, key, started);
         let (began, last) = (Cell::new(false), Cell::new(None));
         // Biased: an opening gives away what it has opened before it says that it has ended.
         tokio::select! {
             biased;
             Ok(lease) = &mut waiting.receive => (if began.get() { LeaseOutcome::Cold } else { LeaseOutcome::Waited }, Ok(lease)),
             error = self.open_again_and_again(key, &began, &last) => (LeaseOutcome::Failed, Err(error)),
-            () = sleep_until(deadline), if !self.is_impatient() => match last.take().or_else(|| self.trouble.borrow().last.clone()) {
+            () = sleep_until(started + self.limits.wait_timeout), if !self.is_impatient() => match last.take().or_else(|| self.trouble.borrow().last.clone()) {
                 Some(error) => (LeaseOutcome::Failed, Err(error)),
                 None => (LeaseOutcome::Timeout, Err(self.none_free())),
             }
@@ -219,41 +250,6 @@ impl<B: Reuse + 'static> Leases<B> {
             Kind::Timeout,
             format!("no upstream connection within {limit} (pool_wait_timeout); if they are all in use raise pool_size"),
         )
-    }
-
-    /// Why one of that key is of no use to anybody here.
-    fn unwanted(&self, key: &B::Key) -> Option<EvictReason> {
-        if self.waiters.borrow().by_key.contains_key(key) {
-            None
-        } else if self.closing.get() {
-            Some(EvictReason::Drain)
-        } else if self.budget.is_wanted() {
-            Some(EvictReason::Pressure)
-        } else {
-            None
-        }
-    }
-
-    /// A new or clean connection finds its place.
-    fn arrive(self: &Rc<Self>, held: Held<B>) {
-        let Some(held) = self.hand_over(held) else { return };
-        match self.unwanted(&held.key) {
-            Some(reason) => self.evict(held, reason),
-            None => self.keep(held),
-        }
-    }
-
-    /// To who waits longest for one of its key; back if nobody does.
-    fn hand_over(self: &Rc<Self>, held: Held<B>) -> Option<Held<B>> {
-        let mut lease = Lease::new(self, held);
-        loop {
-            let next = self.waiters.borrow_mut().pop(lease.key());
-            let Some(next) = next else { return lease.into_held() };
-            match next.send(lease) {
-                Ok(()) => return None,
-                Err(unclaimed) => lease = unclaimed,
-            }
-        }
     }
 
     /// Closes one that nobody has.
@@ -270,41 +266,49 @@ impl<B: Reuse + 'static> Waiters<B> {
         if line.is_empty() {
             self.by_key.remove(key);
         }
-        first.map(|(_, give)| give)
+        first.map(|(_, waiter)| waiter.give)
+    }
+
+    fn remove(&mut self, key: &B::Key, number: u64) {
+        if let Some(line) = self.by_key.get_mut(key) {
+            line.remove(&number);
+            if line.is_empty() {
+                self.by_key.remove(key);
+            }
+        }
+    }
+
+    /// Since when the first for that key has waited.
+    fn oldest_of(&self, key: &B::Key) -> Option<Instant> {
+        Some(self.by_key.get(key)?.first_key_value()?.1.since)
     }
 }
 
 /// A place among those who wait.
 struct Waiting<'a, B: Reuse + 'static> {
-    leases: &'a Leases<B>,
+    leases: &'a Rc<Leases<B>>,
     key: &'a B::Key,
     number: u64,
     receive: oneshot::Receiver<Lease<B>>,
 }
 
 impl<'a, B: Reuse + 'static> Waiting<'a, B> {
-    fn new(leases: &'a Leases<B>, key: &'a B::Key) -> Self {
+    fn new(leases: &'a Rc<Leases<B>>, key: &'a B::Key, since: Instant) -> Self {
         let (give, receive) = oneshot::channel();
         let mut waiters = leases.waiters.borrow_mut();
         let number = waiters.next;
         waiters.next += 1;
-        waiters.by_key.entry(key.clone()).or_default().insert(number, give);
+        waiters.by_key.entry(key.clone()).or_default().insert(number, Waiter { since, give });
         drop(waiters);
+        leases.show_waiters();
         Self { leases, key, number, receive }
     }
 }
 
 impl<B: Reuse + 'static> Drop for Waiting<'_, B> {
     fn drop(&mut self) {
-        {
-            let mut waiters = self.leases.waiters.borrow_mut();
-            if let Some(line) = waiters.by_key.get_mut(self.key) {
-                line.remove(&self.number);
-                if line.is_empty() {
-                    waiters.by_key.remove(self.key);
-                }
-            }
-        }
+        self.leases.waiters.borrow_mut().remove(self.key, self.number);
+        self.leases.show_waiters();
         // Given at the very moment of leaving: it is as good as new.
         if let Ok(lease) = self.receive.try_recv() {
             lease.give_back();

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod budget;
+mod desk;
 mod leases;
 mod stock;
 
@@ -14,6 +15,7 @@ use std::hash::Hash;
 use std::task::{Context, Poll};
 
 pub use budget::{Budget, Permit};
+pub use desk::Crowd;
 pub use leases::{Lease, LeaseLimits, Leases};
 pub use stock::{Limits, Stock};
 
@@ -44,7 +46,22 @@ pub trait Backend {
 }
 
 /// A backend whose connections can be used again.
-pub trait Reuse: Backend {
+pub trait Reuse: Backend<Key: Send> {
+    /// An unused connection on its way to another thread, without its runtime. Dropped, it closes.
+    type Parcel: Send + 'static;
+
+    /// Whether [`Reuse::pack`] ever succeeds.
+    const MOVES: bool;
+
+    /// Takes an unused connection off this thread's runtime; back if this one cannot be.
+    ///
+    /// # Errors
+    /// The connection as it was.
+    fn pack(&self, connection: Self::Connection) -> std::result::Result<Self::Parcel, Self::Connection>;
+
+    /// Puts a connection on this thread's runtime; `None` if it cannot be, and then it is closed.
+    fn unpack(&self, parcel: Self::Parcel) -> Option<Self::Connection>;
+
     /// Brings a used connection back to the state of a new one of `key`, and proves that it is. The pool sets a deadline and closes the
     /// connection of a future that failed or was dropped.
     fn clean(&self, connection: &mut Self::Connection, key: &Self::Key) -> impl Future<Output = Result<()>>;

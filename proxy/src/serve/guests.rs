@@ -42,13 +42,10 @@ impl Service {
     pub(super) async fn cancel_for_guest(&self, client: &Stream, request: &Bytes, broker: &Rc<Broker>) -> Result<()> {
         let Some(card) = cancel_key(request).and_then(|(process, secret)| broker.clients.find(process, secret)) else { return Ok(()) };
         let upstream = Arc::clone(&self.upstream);
-        // A task of its own: once it is on its way nobody may think that it is not, whatever the client does.
-        let carried = spawn_local(async move {
-            // Reported where it fails.
-            let _ = card.cancel(&upstream).await;
-        });
+        // A task of its own: the client may leave, a cancel that is on its way does not come back.
+        let carried = spawn_local(async move { card.cancel(&upstream).await });
         tokio::select! {
-            carried = carried => carried.map_err(|_| Error::ours(Kind::Io, "the task that carried a CancelRequest failed")),
+            carried = carried => carried.unwrap_or_else(|_| Err(Error::ours(Kind::Io, "the task that carried a CancelRequest failed"))),
             () = client.gone(false) => Ok(()),
         }
     }

@@ -147,7 +147,7 @@ impl Service {
         }
     }
 
-    pub(super) fn report_upstream(&self, event: &'static str, error: &Error) {
+    fn report_upstream(&self, event: &'static str, error: &Error) {
         if error.side == Side::Upstream {
             self.errors.report(event, error);
         }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::moving::kind;
 use super::{Held, Leases};
 use crate::metrics::{EvictReason, UpstreamState};
 use crate::pool::backoff::YOUNG;
@@ -30,12 +31,10 @@ impl<B: Reuse + 'static> Leases<B> {
     /// Watches the idle connections, for ever: dead ones vanish at once, old ones in time, and all that others wait for, on whatever worker;
     /// keeps the home key's number. From `closing` on nothing is kept. `moved` wakes it when the upstream's name or files have changed.
     pub async fn tend(self: &Rc<Self>, mut moved: watch::Receiver<u64>, closing: CancellationToken) {
-        // Subscribed before the first look: see `Budget::wanted`.
-        let mut wanted = self.budget.wanted();
         loop {
             let open = !closing.is_cancelled();
             if open {
-                self.give_up_what_others_want();
+                self.give_up();
                 self.refill();
             } else {
                 self.closing.set(true);
@@ -43,13 +42,15 @@ impl<B: Reuse + 'static> Leases<B> {
                     self.evict(oldest, EvictReason::Drain);
                 }
             }
+            if self.budget.is_recalling() {
+                self.recall.notify_waiters();
+            }
             self.alarm.set(self.next_alarm());
             // Every arm is cancel-safe: what they wait for is kept in `self` and the receivers.
             tokio::select! {
                 () = poll_fn(|cx| self.poll_evict(cx)) => {}
                 () = sleep_until(self.alarm.get()) => {}
-                () = self.changed.notified() => {}
-                Ok(()) = wanted.changed() => {}
+                () = self.desk.changed.notified() => {}
                 Ok(()) = moved.changed() => {}
                 () = closing.cancelled(), if open => {}
             }
@@ -67,14 +68,14 @@ impl<B: Reuse + 'static> Leases<B> {
         self.idle.borrow().iter().any(|idle| idle.held.key == *key)
     }
 
-    pub(super) fn take_idle(&self, key: &B::Key) -> Option<Held<B>> {
+    pub(super) fn take_idle(&self, key: &B::Key, fits: impl Fn(&B::Connection) -> bool) -> Option<Held<B>> {
         let waker = self.tender.borrow().clone();
         let cx = &mut Context::from_waker(&waker);
         let mut at = self.idle.borrow().len();
         loop {
             let mut idle = {
                 let mut all = self.idle.borrow_mut();
-                at = all.iter().take(at).rposition(|idle| idle.held.key == *key)?;
+                at = all.iter().take(at).rposition(|idle| idle.held.key == *key && fits(&idle.held.connection))?;
                 all.remove(at)?
             };
             match self.unfit(&mut idle, Instant::now(), cx) {
@@ -82,9 +83,9 @@ impl<B: Reuse + 'static> Leases<B> {
                 // The runtime has not looked at that socket yet; when it has, the tender will know.
                 None if self.backend.has_unread(&idle.held.connection) => self.idle.borrow_mut().insert(at, idle),
                 None => {
-                    self.metrics.upstream.of(UpstreamState::Idle).dec();
+                    self.count_idle(false);
                     if self.home.is_some() {
-                        self.changed.notify_one();
+                        self.desk.changed.notify_one();
                     }
                     return Some(idle.held);
                 }
@@ -97,33 +98,66 @@ impl<B: Reuse + 'static> Leases<B> {
         let now = Instant::now();
         let age = self.limits.max_idle_age.mul_f64(1.0 - 0.2 * fastrand::f64());
         let mut idle = Idle { held, since: now, expires: now + age };
-        self.metrics.upstream.of(UpstreamState::Idle).inc();
+        self.count_idle(true);
         // Polled with the tender's waker, which saves waking it to poll them all.
         let waker = self.tender.borrow().clone();
         if let Some(reason) = self.unfit(&mut idle, now, &mut Context::from_waker(&waker)) {
             return self.evict_idle(idle, reason);
         }
         if idle.ends() < self.alarm.get() {
-            self.changed.notify_one();
+            self.desk.changed.notify_one();
         }
         self.idle.borrow_mut().push_back(idle);
+        // Counted above, and then looked: see `Budget::stand_in_line`. Who began to wait before has looked in vain.
+        if self.budget.is_wanted() {
+            self.desk.changed.notify_one();
+        }
     }
 
     /// The permit of the one that has been idle longest, which is closed.
     pub(super) fn give_up_oldest(&self) -> Option<Permit> {
-        let held = self.pop_oldest()?;
+        // One beyond the limit is of no use to anybody.
+        let held = if self.budget.over() == 0 { self.pop_oldest()? } else { return None };
         self.metrics.evictions.of(EvictReason::Pressure).inc();
         self.backend.discard(held.connection);
         Some(held.permit)
     }
 
-    /// One for each who waits: a permit that is given back takes one out of the line before the next is looked at.
-    fn give_up_what_others_want(&self) {
-        while self.budget.is_wanted()
-            && let Some(permit) = self.give_up_oldest()
+    /// Closes what is beyond the limit or retired; then one for each who waits on other workers: it leaves the line before the next is
+    /// looked at.
+    fn give_up(self: &Rc<Self>) {
+        while let Some(reason) = self.surplus()
+            && let Some(oldest) = self.pop_oldest()
         {
-            drop(permit);
+            self.evict(oldest, reason);
         }
+        while let Some(wish) = self.budget.head()
+            && let Some(held) = self.pop_for(wish.kind)
+        {
+            // Back when the line has changed in between: its place may still be wanted, or not.
+            if let Some(held) = self.send_away(held, &wish) {
+                self.arrive(held);
+            }
+        }
+    }
+
+    /// The newest of that kind that can be moved, else the one that has been idle longest.
+    fn pop_for(&self, wanted: u64) -> Option<Held<B>> {
+        let fits = |idle: &Idle<B>| B::MOVES && kind(&idle.held.key) == wanted && !self.backend.has_unread(&idle.held.connection);
+        let Some(at) = self.idle.borrow().iter().rposition(fits) else { return self.pop_oldest() };
+        let idle = self.idle.borrow_mut().remove(at)?;
+        self.count_idle(false);
+        Some(idle.held)
+    }
+
+    fn count_idle(&self, more: bool) {
+        let gauge = self.metrics.upstream.of(UpstreamState::Idle);
+        if more {
+            gauge.inc();
+        } else {
+            gauge.dec();
+        }
+        self.desk.idle_changed(more);
     }
 
     pub(super) fn take_all_idle(&self, is_one: impl Fn(&B::Key) -> bool) -> Vec<Held<B>> {
@@ -132,7 +166,7 @@ impl<B: Reuse + 'static> Leases<B> {
         chosen
             .into_iter()
             .map(|idle| {
-                self.metrics.upstream.of(UpstreamState::Idle).dec();
+                self.count_idle(false);
                 idle.held
             })
             .collect()
@@ -140,7 +174,7 @@ impl<B: Reuse + 'static> Leases<B> {
 
     fn pop_oldest(&self) -> Option<Held<B>> {
         let oldest = self.idle.borrow_mut().pop_front()?;
-        self.metrics.upstream.of(UpstreamState::Idle).dec();
+        self.count_idle(false);
         Some(oldest.held)
     }
 
@@ -170,6 +204,9 @@ impl<B: Reuse + 'static> Leases<B> {
         if idle.held.dies <= now {
             return Some(EvictReason::Lifetime);
         }
+        if idle.held.permit.is_retired() {
+            return Some(EvictReason::Admin);
+        }
         if idle.expires <= now {
             return Some(EvictReason::IdleAge);
         }
@@ -181,7 +218,7 @@ impl<B: Reuse + 'static> Leases<B> {
 
     /// Closes one that has left the idle ones.
     fn evict_idle(&self, idle: Idle<B>, reason: EvictReason) {
-        self.metrics.upstream.of(UpstreamState::Idle).dec();
+        self.count_idle(false);
         let now = Instant::now();
         let lived = now.duration_since(idle.since) >= YOUNG || reason != EvictReason::ServerClosed;
         {
@@ -193,7 +230,7 @@ impl<B: Reuse + 'static> Leases<B> {
         }
         self.evict(idle.held, reason);
         if self.home.is_some() {
-            self.changed.notify_one();
+            self.desk.changed.notify_one();
         }
     }
 

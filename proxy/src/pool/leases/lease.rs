@@ -68,14 +68,39 @@ impl<B: Reuse + 'static> Lease<B> {
     #[must_use]
     pub fn unfit(&self) -> Option<EvictReason> {
         let held = self.held();
+        if held.permit.is_retired() {
+            return Some(EvictReason::Admin);
+        }
         if held.dies <= Instant::now() {
             return Some(EvictReason::Lifetime);
         }
         self.leases.backend.outdated(&held.connection)
     }
 
-    /// Gives it back as it is: nothing is owed on it and it is in the state of a new one. It goes to who waits for one of its key, or becomes
-    /// idle; one that is unfit, or whose place others need more, is closed.
+    /// Its place is needed for another proxy: who uses it should end that now, and give it back or close it. Once true it stays so, and no more
+    /// leases hear it than there are too many: see [`Budget::recall`](crate::pool::Budget::recall). Does no I/O, and takes no lock unless there
+    /// are too many.
+    #[must_use]
+    pub fn is_recalled(&self) -> bool {
+        self.held().permit.is_recalled()
+    }
+
+    /// Waits until [`Lease::is_recalled`], for ever if need be. Cancel-safe. Needs the tender.
+    pub async fn recalled(&self) {
+        loop {
+            let recall = self.leases.recall.notified();
+            tokio::pin!(recall);
+            // Listening before looking: a recall in between is heard.
+            recall.as_mut().enable();
+            if self.is_recalled() {
+                return;
+            }
+            recall.await;
+        }
+    }
+
+    /// Gives it back as it is: nothing is owed on it and it is in the state of a new one. It goes to who waits for one of its key, here
+    /// or on another worker, or becomes idle; one that is unfit, or whose place others need more, is closed.
     pub fn give_back(mut self) {
         let unfit = self.unfit();
         let Some(held) = self.held.take() else { return };
@@ -91,7 +116,8 @@ impl<B: Reuse + 'static> Lease<B> {
     /// Brings it back to the state of a new one, in the background and within five seconds, then gives it back; closes it if that fails.
     /// Nothing may be owed on it. Needs the worker's `LocalSet`.
     pub fn clean_and_give_back(mut self) {
-        let useless = self.unfit().or_else(|| self.leases.unwanted(self.key()));
+        let unwanted = || self.leases.unwanted(self.key()).filter(|reason| !(B::MOVES && *reason == EvictReason::Pressure));
+        let useless = self.unfit().or_else(|| self.leases.surplus()).or_else(unwanted);
         if let Some(reason) = useless {
             return self.close(reason);
         }

@@ -4,13 +4,15 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, sleep_until};
 
+use super::moving::{Got, Standing, kind};
 use super::{Held, Leases};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{EvictReason, UpstreamState};
 use crate::pool::backoff::Backoff;
+use crate::pool::budget::Wish;
 use crate::pool::{MAX_OPENING, Permit, Reuse};
 
 /// What stands between this worker and the server.
@@ -33,16 +35,24 @@ impl<B: Reuse + 'static> Leases<B> {
     /// Opens until that fails for good. What it opens goes the way of all who wait: it may serve another, and then this one tries again.
     pub(super) async fn open_again_and_again(self: &Rc<Self>, key: &B::Key, began: &Cell<bool>, last: &Cell<Option<Error>>) -> Error {
         loop {
-            if let Err(error) = self.open_once(key, began, last).await {
+            if let Err(error) = self.open_once(key, false, began, last).await {
                 return error;
             }
         }
     }
 
-    /// Tries until it has opened one or that fails for good.
-    pub(super) async fn open_once(self: &Rc<Self>, key: &B::Key, began: &Cell<bool>, last: &Cell<Option<Error>>) -> Result<()> {
+    /// Tries until it has opened one, or has been sent one unless it has to be `new`, or that fails for good.
+    pub(super) async fn open_once(self: &Rc<Self>, key: &B::Key, new: bool, began: &Cell<bool>, last: &Cell<Option<Error>>) -> Result<()> {
         loop {
-            let permit = self.turn().await?;
+            let permit = match self.turn(key, new).await? {
+                Got::Permit(permit) => permit,
+                Got::Connection(held) => {
+                    self.arrive(held);
+                    // Who waits with this one looks whether it was for it.
+                    yield_now().await;
+                    return Ok(());
+                }
+            };
             began.set(true);
             // Dropping the handle, when this client leaves, does not end the task.
             match self.start(key, permit, false).await {
@@ -61,7 +71,7 @@ impl<B: Reuse + 'static> Leases<B> {
     }
 
     /// Waits for the turn, the end of the pause, and a permit. Cancel-safe.
-    async fn turn(&self) -> Result<Permit> {
+    async fn turn(self: &Rc<Self>, key: &B::Key, new: bool) -> Result<Got<B>> {
         // Never closed.
         let _turn = self.turnstile.acquire().await;
         loop {
@@ -76,23 +86,39 @@ impl<B: Reuse + 'static> Leases<B> {
                     Obstacle::Pause(end) => sleep_until(end).await,
                 }
             }
-            let permit = self.permit().await?;
+            let got = match self.permit(key).await? {
+                Got::Connection(held) if new || held.key != *key => {
+                    let Held { connection, permit, .. } = held;
+                    self.metrics.evictions.of(EvictReason::Pressure).inc();
+                    self.backend.discard(connection);
+                    Got::Permit(permit)
+                }
+                got => got,
+            };
             // An opening begun earlier may have failed while this one waited.
-            if self.obstacle(Instant::now()).is_none() {
-                return Ok(permit);
+            if matches!(got, Got::Connection(_)) || self.obstacle(Instant::now()).is_none() {
+                return Ok(got);
             }
         }
     }
 
-    async fn permit(&self) -> Result<Permit> {
+    async fn permit(self: &Rc<Self>, key: &B::Key) -> Result<Got<B>> {
         // Its place is taken over without going back to the budget: what is idle here is so because nobody waits there.
         if let Some(permit) = self.budget.try_acquire().or_else(|| self.give_up_oldest()) {
-            return Ok(permit);
+            return Ok(Got::Permit(permit));
         }
         if self.is_impatient() {
             return Err(Error::ours(Kind::Timeout, "all upstream connections are in use; raise pool_size, or pool_wait_timeout above 0"));
         }
-        Ok(self.budget.acquire().await)
+        // What comes is for the first who waits for that key.
+        let since = self.waiters.borrow().oldest_of(key).unwrap_or_else(Instant::now);
+        let place = match self.budget.stand_in_line(Wish { since, kind: kind(key) }) {
+            Ok(permit) => return Ok(Got::Permit(permit)),
+            Err(place) => place,
+        };
+        let mut standing = Standing { leases: self, place };
+        let grant = standing.place.turn().await;
+        Ok(self.unpack(grant))
     }
 
     fn obstacle(&self, now: Instant) -> Option<Obstacle> {
@@ -124,7 +150,8 @@ impl<B: Reuse + 'static> Leases<B> {
     }
 
     /// Opens in a task of its own, which gives away what it has opened.
-    fn start(self: &Rc<Self>, key: &B::Key, permit: Permit, refill: bool) -> JoinHandle<Result<()>> {
+    fn start(self: &Rc<Self>, key: &B::Key, mut permit: Permit, refill: bool) -> JoinHandle<Result<()>> {
+        permit.renew();
         let (leases, key) = (Rc::clone(self), key.clone());
         let opening = Opening::new(&leases, refill);
         spawn_local(async move {
@@ -193,6 +220,6 @@ impl<B: Reuse + 'static> Drop for Opening<B> {
         leases.refilling.set(leases.refilling.get() - usize::from(self.refill));
         leases.metrics.upstream.of(UpstreamState::Connecting).dec();
         leases.settled.notify_one();
-        leases.changed.notify_one();
+        leases.desk.changed.notify_one();
     }
 }

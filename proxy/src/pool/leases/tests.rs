@@ -2,6 +2,9 @@
 
 mod bench;
 mod life;
+mod moving;
+mod rule;
+mod threads;
 
 use std::time::Duration;
 

@@ -57,6 +57,15 @@ impl Backend for Fake {
 }
 
 impl Reuse for Fake {
+    type Parcel = u32;
+    const MOVES: bool = false;
+    fn pack(&self, connection: u32) -> std::result::Result<u32, u32> {
+        Err(connection)
+    }
+    fn unpack(&self, parcel: u32) -> Option<u32> {
+        Some(parcel)
+    }
+
     async fn clean(&self, connection: &mut u32, _: &char) -> Result<()> {
         self.cleaned.set(self.cleaned.get() + 1);
         sleep(self.cleaning.get()).await;
