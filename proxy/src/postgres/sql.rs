@@ -79,7 +79,7 @@ fn read(text: &[u8]) -> (Verdict, bool) {
         }
         let begin = lexer.offset();
         let Some(token) = lexer.next() else { break };
-        if token == Token::Symbol(b';') && !statement.goes_on() {
+        if matches!(token, Token::Symbol(b';')) && !statement.goes_on() {
             statement.end(text, begin, &mut verdict, &mut set);
             statements = statements.saturating_add(u32::from(statement.tokens != Tokens::None));
             statement = Statement::at(lexer.offset());
