@@ -19,7 +19,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How old an answer may be: the time to live of the records, with the time that they take to be made. Kubernetes' records live 5 s by default.
+/// How old an answer may be: the time to live of the records, with the time that they take to be made. CoreDNS makes them for 5 s unless its
+/// Corefile says otherwise, and that of many Kubernetes clusters says `ttl 30`: there a fleet that grows can exceed the limit by the share of
+/// the new one until the last cached answer has gone. Longer here would be longer without a connection at each start.
 const PROPAGATION: Duration = Duration::from_secs(5);
 /// How often to ask.
 pub const LOOK: Duration = Duration::from_secs(4);
