@@ -21,6 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeou
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::broker::{Clients, PostgresServer};
 use crate::config::{ClientAuth, Config, ListenAddr, Listener, Process, Protocol, read_pair};
 use crate::control::{Vital, Vitals};
 use crate::drain::Drain;
@@ -72,6 +73,9 @@ pub struct Shared {
     pub errors: Arc<ErrorLog>,
     /// How many upstream connections there may be, in the modes that share them.
     budget: Arc<Budget>,
+    /// In the modes of PostgreSQL that share them: how they are opened, and who is served.
+    postgres: Arc<PostgresServer>,
+    clients: Arc<Clients>,
     client_tls: Option<Arc<Reloaded<ServerConfig>>>,
     client_secret: Option<Arc<Reloaded<ClientSecret>>>,
 }
@@ -255,10 +259,13 @@ impl Shared {
             ClientAuth::None | ClientAuth::Upstream => None,
         };
         let errors = Arc::new(ErrorLog::new(&listener.name, metrics.clone()));
+        let upstream = Arc::new(Upstream::new(&listener, metrics.clone(), Arc::clone(&errors))?);
         Ok(Self {
-            upstream: Arc::new(Upstream::new(&listener, metrics.clone(), Arc::clone(&errors))?),
+            postgres: Arc::new(PostgresServer::new(Arc::clone(&upstream), listener.pool.prepared_statements)),
+            upstream,
             places: Arc::new(Places::new(listener.max_clients)),
             budget: share::budget(&listener, &metrics),
+            clients: Arc::default(),
             client_tls: client_tls.transpose()?,
             client_secret,
             errors,
@@ -321,6 +328,7 @@ impl Worker {
                 listener: Arc::clone(&shared.listener),
                 upstream: Arc::clone(&shared.upstream),
                 mux: shared.mux(self.number, self.count, &self.drain),
+                broker: shared.broker(self.number, self.count, &self.drain),
                 stock: Stock::new(Arc::clone(&shared.upstream), shared.limits(self.number, self.count), shared.metrics.clone()),
                 places: Arc::clone(&shared.places),
                 client_tls: shared.client_tls.clone(),
@@ -334,9 +342,10 @@ impl Worker {
             tokio::task::spawn_local(async move {
                 let _vital = vital;
                 let (moved, closing) = (tender.upstream.moved(), tender.drain.closing.clone());
-                match &tender.mux {
-                    None => tender.stock.tend(moved, closing).await,
-                    Some(mux) => {
+                match (&tender.mux, &tender.broker) {
+                    (None, None) => tender.stock.tend(moved, closing).await,
+                    (None, Some(broker)) => broker.leases.tend(moved, closing).await,
+                    (Some(mux), _) => {
                         tokio::join!(mux.leases.tend(moved.clone(), closing.clone()), mux.lanes.tend(moved, closing));
                     }
                 }

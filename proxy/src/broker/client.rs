@@ -26,7 +26,7 @@ use super::clients::State;
 use super::exchange::{self, Exchange, Took, Wants};
 use super::{Broker, Guest, PostgresServer};
 use crate::error::{Error, Kind, Side};
-use crate::metrics::{PinReason, RequestClass};
+use crate::metrics::{EvictReason, PinReason, RequestClass};
 use crate::pool::Lease;
 use crate::postgres::reply;
 use crate::postgres::traces::Traces;
@@ -185,7 +185,7 @@ impl Visit {
             }
             self.down.advance(written);
         }
-        Pin::new(&mut self.stream).poll_flush(cx).map_err(|error| End::ClientBroke(error))
+        Pin::new(&mut self.stream).poll_flush(cx).map_err(End::ClientBroke)
     }
 
     /// Ready when something has come from the server, or the connection has gone back.
@@ -198,13 +198,13 @@ impl Visit {
         if self.down.len() < MAX_WAITING {
             let read = with_buffer(|buffer| {
                 let mut read = ReadBuf::new(buffer);
-                ready!(Pin::new(&mut *stream).poll_read(cx, &mut read)).map_err(|error| End::UpstreamBroke(tls::explain(Side::Upstream, &error)))?;
+                ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))
+                    .map_err(|error| End::UpstreamBroke(tls::explain(Side::Upstream, &error)))?;
                 let bytes = read.filled();
                 if bytes.is_empty() {
                     return Poll::Ready(Err(End::UpstreamClosed));
                 }
-                let mut exchange =
-                    Exchange { client: &mut self.half, server, statements: &mut self.broker.statements.borrow_mut() };
+                let mut exchange = Exchange { client: &mut self.half, server, statements: &mut self.broker.statements.borrow_mut() };
                 let before = self.down.len();
                 match exchange.answers(bytes, &mut self.down) {
                     Ok(Took::AsItIs) if before == 0 => deliver(&mut self.stream, &mut self.down, bytes)?,
@@ -281,7 +281,11 @@ impl Visit {
         card.tally.transactions.add(1);
         if let Some(lent) = self.lease.take() {
             self.returned(&lent);
-            lent.lease.give_back();
+            if self.guest.badge.card().doubts(lent.lease.connection().cancel_key()) {
+                lent.lease.close(EvictReason::Unclean);
+            } else {
+                lent.lease.give_back();
+            }
         }
     }
 
@@ -363,8 +367,10 @@ impl Visit {
     fn send(&mut self, bytes: &[u8]) -> Result<usize, End> {
         let Some(lent) = self.lease.as_mut() else { return Ok(0) };
         let (stream, server) = lent.lease.connection_mut().split();
-        let mut exchange = Exchange { client: &mut self.half, server, statements: &mut self.broker.statements.borrow_mut() };
-        let taken = exchange.requests(bytes, &mut self.down).map_err(broken)?;
+        let taken = {
+            let mut exchange = Exchange { client: &mut self.half, server, statements: &mut self.broker.statements.borrow_mut() };
+            exchange.requests(bytes, &mut self.down).map_err(broken)?
+        };
         if bytes.get(taken) == Some(&b'X') {
             self.at_end = true;
         }

@@ -4,27 +4,24 @@
 //! That leaves two races. A cancel must not go out for a connection that has been given to somebody else: so the connection's key is read, and
 //! the cancel counted, under the lock under which leases begin and end ([`Card::lend`], [`Card::take_back`]). And a cancel that has gone out must
 //! not arrive after the connection has been given to somebody else: so the lease does not end before the server has closed the connection that
-//! carried the cancel, which it does when it has sent the signal.
+//! carried the cancel, which it does when it has sent the signal. Where that fails the connection is not lent again ([`Card::doubts`]).
+
+mod lending;
+mod tally;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand;
-use tokio::time::timeout;
 
-use super::backend::CancelKey;
+pub use tally::{Count, Tally, Totals};
+
+use self::lending::Lending;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::carry_cancel;
-use crate::postgres::startup::cancel_request;
-use crate::upstream::Upstream;
-
-/// How long a server may take to see to a CancelRequest that has reached it. Then its connection is held to be stuck, and the lease is let go.
-const CANCEL_LIMIT: Duration = Duration::from_secs(60);
 
 /// All pooled clients of one listener.
 #[derive(Default)]
@@ -82,52 +79,6 @@ pub enum State {
     Waiting,
     /// Nothing, and a connection is kept for it.
     IdleInTransaction,
-}
-
-/// What a client has done. Counted by its own task alone.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Queries.
-    pub queries: Count,
-    /// Transactions.
-    pub transactions: Count,
-    /// Bytes from the client.
-    pub received_bytes: Count,
-    /// Bytes to the client.
-    pub sent_bytes: Count,
-    /// Time in transactions, in microseconds.
-    pub transaction_us: Count,
-    /// Time with a query running, in microseconds.
-    pub query_us: Count,
-    /// Time without a connection, in microseconds.
-    pub wait_us: Count,
-}
-
-/// A number that one thread at a time changes and all may read.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-/// A [`Tally`], or the sum of several, at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as in Tally")]
-pub struct Totals {
-    pub queries: u64,
-    pub transactions: u64,
-    pub received_bytes: u64,
-    pub sent_bytes: u64,
-    pub transaction_us: u64,
-    pub query_us: u64,
-    pub wait_us: u64,
-}
-
-#[derive(Default)]
-struct Lending {
-    /// What cancels the query on the connection that the client has now.
-    key: Option<CancelKey>,
-    /// Cancels on their way to a connection that the client has or is about to give back.
-    in_flight: usize,
-    /// Who waits for them to arrive.
-    waker: Option<Waker>,
 }
 
 impl Clients {
@@ -251,68 +202,6 @@ impl Card {
     fn age(&self) -> Duration {
         self.since.elapsed().unwrap_or_default()
     }
-
-    /// A lease begins: a CancelRequest for the client goes to this connection from now on.
-    pub fn lend(&self, key: CancelKey) {
-        lock(&self.lending).key = Some(key);
-    }
-
-    /// The lease is about to end: cancels that come from now on have come too late. False: one is on its way, and the connection must not be
-    /// given to anybody else yet; `waker` is woken when that is over, then ask again. The lease may also go on, with [`Card::lend`].
-    pub fn take_back(&self, waker: &Waker) -> bool {
-        let mut lending = lock(&self.lending);
-        lending.key = None;
-        if lending.in_flight == 0 {
-            lending.waker = None;
-            return true;
-        }
-        match &mut lending.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
-        false
-    }
-
-    /// Cancels what the client is doing: its key goes to the server over a connection of its own, with TLS as always. Without a lease there is
-    /// nothing to do. Returns when the server has closed that connection.
-    ///
-    /// Not to be dropped before it has ended: the connection that it is about could then be in other hands when the cancel arrives.
-    ///
-    /// # Errors
-    /// The server could not be reached, or did not close. Whether the query was cancelled is then unknown, as it always is.
-    pub async fn cancel(&self, upstream: &Upstream) -> Result<()> {
-        let Some((key, _flight)) = self.depart() else { return Ok(()) };
-        let mut connection = upstream.connect().await?;
-        let request = cancel_request(key.process, &key.secret.to_be_bytes());
-        match timeout(CANCEL_LIMIT, carry_cancel(&mut connection.stream, &request)).await {
-            Ok(carried) => carried,
-            Err(_) => Err(Error::upstream(Kind::Timeout, "the server does not close the connection of a CancelRequest; is it overloaded?")),
-        }
-    }
-
-    /// The key of the lease, and a cancel counted for it.
-    fn depart(&self) -> Option<(CancelKey, Flight<'_>)> {
-        let mut lending = lock(&self.lending);
-        let key = lending.key?;
-        lending.in_flight += 1;
-        Some((key, Flight(self)))
-    }
-}
-
-/// A cancel on its way.
-struct Flight<'a>(&'a Card);
-
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        let mut lending = lock(&self.0.lending);
-        lending.in_flight -= 1;
-        let waker = if lending.in_flight == 0 { lending.waker.take() } else { None };
-        // Who wakes up asks for the lock.
-        drop(lending);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
 }
 
 impl State {
@@ -325,48 +214,6 @@ impl State {
             Self::Waiting => "waiting",
             Self::IdleInTransaction => "idle in transaction",
         }
-    }
-}
-
-impl Count {
-    /// Grows. Not atomic as a whole, and so without the cost: nobody else writes.
-    pub fn add(&self, more: u64) {
-        self.0.store(self.value().wrapping_add(more), Ordering::Relaxed);
-    }
-
-    /// The number.
-    #[must_use]
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Tally {
-    /// As it is now.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
-        Totals {
-            queries: self.queries.value(),
-            transactions: self.transactions.value(),
-            received_bytes: self.received_bytes.value(),
-            sent_bytes: self.sent_bytes.value(),
-            transaction_us: self.transaction_us.value(),
-            query_us: self.query_us.value(),
-            wait_us: self.wait_us.value(),
-        }
-    }
-}
-
-impl Totals {
-    /// Both together.
-    pub fn add(&mut self, more: &Self) {
-        self.queries += more.queries;
-        self.transactions += more.transactions;
-        self.received_bytes += more.received_bytes;
-        self.sent_bytes += more.sent_bytes;
-        self.transaction_us += more.transaction_us;
-        self.query_us += more.query_us;
-        self.wait_us += more.wait_us;
     }
 }
 

@@ -23,7 +23,7 @@
 //! | read | for |
 //! |---|---|
 //! | `startup`, `options`, `message`, `reply`, `scram`, `md5`, `boundary`, `sql`, `traces` | bytes to facts and back, without I/O |
-//! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `account`, `login`, `session`, `cancel` | the conversations |
+//! | `negotiate`, `upstream_tls`, `pass_through`, `client_auth`, `account`, `login`, `session`, `settings`, `cancel` | the conversations |
 //! | `frames`, `refuse` | whole messages off a stream; last words |
 
 mod account;
@@ -41,6 +41,7 @@ pub mod refuse;
 pub mod reply;
 pub mod scram;
 mod session;
+pub mod settings;
 pub mod sql;
 pub mod startup;
 pub mod traces;

@@ -1,5 +1,6 @@
 //! One client's life: a place, TLS and login where the listener asks for them, an upstream connection, the relay, one line in the log.
 
+mod guests;
 mod postgres;
 mod redis;
 mod secret;
@@ -18,7 +19,9 @@ use tokio_rustls::TlsAcceptor;
 
 pub use secret::ClientSecret;
 
+use self::guests::Admitted;
 use crate::boundary::Boundary;
+use crate::broker::{self, Broker};
 use crate::config::{Listener, Protocol};
 use crate::drain::Drain;
 use crate::error::{Error, Kind, Label, Result, Side};
@@ -52,6 +55,8 @@ pub struct Service {
     pub stock: Stock<Upstream>,
     /// This worker's shared connections, in the modes that have them.
     pub mux: Option<Rc<Mux>>,
+    /// The same for PostgreSQL.
+    pub broker: Option<Rc<Broker>>,
     /// Places for clients, over all workers.
     pub places: Arc<Places>,
     /// Present when clients speak TLS.
@@ -104,6 +109,20 @@ impl Service {
         if let Some(mux) = &self.mux {
             match self.unless_cut(Box::pin(self.admit_pooled(socket, caller))).await {
                 Ok(Some((client, early))) => self.left(&mux::serve(client, early, mux, caller.accepted).await, caller),
+                Ok(None) => {}
+                Err(error) => self.turned_away(&error, caller),
+            }
+            return;
+        }
+        if let Some(broker) = &self.broker {
+            match self.unless_cut(Box::pin(self.admit_guest(socket, caller, broker))).await {
+                Ok(Some(Admitted::Guest(client, guest))) => {
+                    let report = Box::pin(broker::client::serve(client, guest, broker, caller.accepted)).await;
+                    self.left(&report, caller);
+                }
+                Ok(Some(Admitted::Visitor(client, visitor))) => {
+                    self.left(&Box::pin(broker::console::serve(client, visitor, broker)).await, caller);
+                }
                 Ok(None) => {}
                 Err(error) => self.turned_away(&error, caller),
             }

@@ -31,7 +31,7 @@ impl Service {
         }
     }
 
-    async fn open(&self, socket: Socket) -> Result<Opening> {
+    pub(super) async fn open(&self, socket: Socket) -> Result<Opening> {
         match &self.client_tls {
             None => postgres::negotiate(socket, None::<NoTls>).await,
             Some(config) => {
@@ -51,20 +51,25 @@ impl Service {
         }
     }
 
-    async fn start(&self, mut client: Stream, startup: &Startup, caller: Caller) -> Result<Option<(Pair, Counted)>> {
-        if let Some(secret) = &self.client_secret {
-            let secret = secret.current();
-            match self.within_login(caller, postgres::authenticate(&mut client, startup, &secret.verifier)).await {
-                Ok(Login::Ready) => {}
-                Ok(Login::Refused(_) | Login::ClientGone) => return Ok(None),
-                Err(error) => {
-                    if matches!(error.kind, Kind::Timeout | Kind::Draining) {
-                        // Interrupted, so it has not been told yet.
-                        refuse::say(&mut client, &refuse::for_error(&error)).await;
-                    }
-                    return Err(error);
+    /// Has the client prove itself where the listener wants that. False: it has left.
+    pub(super) async fn is_proved(&self, client: &mut Stream, startup: &Startup, caller: Caller) -> Result<bool> {
+        let Some(secret) = &self.client_secret else { return Ok(true) };
+        let secret = secret.current();
+        match self.within_login(caller, postgres::authenticate(client, startup, &secret.verifier)).await {
+            Ok(login) => Ok(login == Login::Ready),
+            Err(error) => {
+                if matches!(error.kind, Kind::Timeout | Kind::Draining) {
+                    // Interrupted, so it has not been told yet.
+                    refuse::say(client, &refuse::for_error(&error)).await;
                 }
+                Err(error)
             }
+        }
+    }
+
+    async fn start(&self, mut client: Stream, startup: &Startup, caller: Caller) -> Result<Option<(Pair, Counted)>> {
+        if !self.is_proved(&mut client, startup, caller).await? {
+            return Ok(None);
         }
         let mut leased = match self.lease(&client).await {
             Ok(leased) => leased,
@@ -124,10 +129,18 @@ impl Service {
         }
     }
 
+    /// In the modes that share the client has a key of ours; otherwise the server's own, and the request goes on as it is.
+    pub(super) async fn cancel(&self, client: &Stream, request: &Bytes) -> Result<()> {
+        match &self.broker {
+            Some(broker) => self.cancel_for_guest(client, request, broker).await,
+            None => self.cancel_verbatim(client, request).await,
+        }
+    }
+
     /// On a connection of its own, as the protocol wants; the client's is closed when the server has closed that one.
     ///
     /// A client that resets the connection gives up; one that closes it does not, for some drivers do so as soon as they have asked.
-    async fn cancel(&self, client: &Stream, request: &Bytes) -> Result<()> {
+    async fn cancel_verbatim(&self, client: &Stream, request: &Bytes) -> Result<()> {
         tokio::select! {
             carried = self.upstream.cancel(request) => carried,
             () = client.gone(false) => Ok(()),

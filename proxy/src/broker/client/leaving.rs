@@ -161,6 +161,9 @@ async fn settle(mut lent: Box<Lent>, mut half: exchange::Client, guest: Guest, b
         return lent.lease.close(EvictReason::Unclean);
     }
     poll_fn(|cx| if card.take_back(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
+    if card.doubts(lent.lease.connection().cancel_key()) {
+        return lent.lease.close(EvictReason::Unclean);
+    }
     let server = &lent.lease.connection_mut().server;
     if server.traces.is_empty() && broker.shares {
         lent.lease.give_back();

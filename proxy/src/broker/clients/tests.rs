@@ -1,9 +1,10 @@
 //! Keys that mean one client, and cancels that meet the lease they were meant for.
 
 use std::sync::atomic::AtomicUsize;
-use std::task::Wake;
+use std::task::{Wake, Waker};
 
 use super::*;
+use crate::broker::CancelKey;
 
 const KEY: CancelKey = CancelKey { process: 7, secret: 9 };
 
@@ -93,9 +94,10 @@ fn a_lease_does_not_end_while_a_cancel_for_it_is_on_its_way() {
     let (card, bell) = (badge.card(), Arc::new(Bell::default()));
     let waker = Waker::from(Arc::clone(&bell));
     card.lend(KEY);
-    let (key, first) = card.depart().unwrap();
+    let (key, mut first) = card.depart().unwrap();
     assert_eq!((key.process, key.secret), (7, 9));
-    let (_, second) = card.depart().unwrap();
+    let (_, mut second) = card.depart().unwrap();
+    (first.arrived, second.arrived) = (true, true);
     assert!(!card.take_back(&waker));
     assert!(card.depart().is_none(), "one that comes now has come too late");
     drop(first);
@@ -104,6 +106,7 @@ fn a_lease_does_not_end_while_a_cancel_for_it_is_on_its_way() {
     drop(second);
     assert_eq!(bell.rung(), 1);
     assert!(card.take_back(&waker));
+    assert!(!card.doubts(KEY));
 }
 
 #[test]
@@ -130,4 +133,21 @@ fn a_cancel_that_nobody_waits_for_wakes_nobody() {
     drop(flight);
     assert!(card.take_back(&Waker::from(Arc::clone(&bell))));
     assert_eq!(bell.rung(), 0);
+}
+
+#[test]
+fn a_cancel_that_fails_on_its_way_leaves_doubts_about_that_connection_alone() {
+    let badge = Arc::new(Clients::default()).enter(facts("a", 4)).unwrap();
+    let (card, other) = (badge.card(), CancelKey { process: 8, secret: 9 });
+    card.lend(KEY);
+    let (_, flight) = card.depart().unwrap();
+    assert!(!card.take_back(Waker::noop()));
+    // Dropped, or ended by an error.
+    drop(flight);
+    assert!(card.take_back(Waker::noop()));
+    assert!(card.doubts(KEY) && !card.doubts(other));
+    card.lend(KEY);
+    assert!(card.doubts(KEY), "the lease goes on");
+    card.lend(other);
+    assert!(!card.doubts(KEY) && !card.doubts(other));
 }

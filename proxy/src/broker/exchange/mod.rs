@@ -28,6 +28,7 @@ use bytes::BytesMut;
 pub use answers::Took;
 pub use plain::Plain;
 pub use requests::{Idle, Wants};
+pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
 use self::replies::{Expect, Follow, Replies};
@@ -245,6 +246,11 @@ impl Server {
     #[must_use]
     pub fn prepared(&self) -> usize {
         self.prepared.len()
+    }
+
+    /// Something has been parsed without a name, past the exchange.
+    pub fn unnamed_is_gone(&mut self) {
+        self.unnamed = None;
     }
 
     /// The server has done DISCARD ALL: no statements, no traces, the settings of a new connection.

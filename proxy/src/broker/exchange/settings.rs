@@ -193,7 +193,7 @@ impl Server {
 }
 
 /// `SELECT set_config(…), …` with the values beside the text: nothing of a client's is ever read as SQL. NULL is the default.
-pub(super) fn set(up: &mut BytesMut, changes: &[Change]) {
+pub(in crate::broker) fn set(up: &mut BytesMut, changes: &[Change]) {
     message_with_rest(up, b'P', 0, |up| {
         up.extend_from_slice(b"\0SELECT ");
         for index in 0..changes.len() {
