@@ -68,8 +68,8 @@ macro_rules! in_every_mode {
     ($($name:ident),* $(; pooled: $($pooled:ident),+)? $(; transaction: $($transaction:ident),+)? $(,)?) => {
         $crate::pg_modes::in_mode!(direct, Direct, [$($name),*]);
         $crate::pg_modes::in_mode!(relay, Relay, [$($name),*]);
-        $crate::pg_modes::in_mode!(session, Session, [$($name,)* $($($pooled),+)?], ignore = "not yet");
-        $crate::pg_modes::in_mode!(transaction, Transaction, [$($name,)* $($($pooled,)+)? $($($transaction),+)?], ignore = "not yet");
+        $crate::pg_modes::in_mode!(session, Session, [$($name,)* $($($pooled),+)?]);
+        $crate::pg_modes::in_mode!(transaction, Transaction, [$($name,)* $($($pooled,)+)? $($($transaction),+)?]);
     };
 }
 

@@ -69,6 +69,8 @@ async fn a_restart_is_not_noticed_between_transactions(mode: Mode) {
     // Refused connections are what a server looks like that is not there.
     bed.gate.refuse().await.unwrap();
     bed.gate.reset_both();
+    bed.gate.wait_open(0, crate::support::SOON).await.unwrap();
+    sleep(Duration::from_millis(100)).await; // until the proxy has seen it too: what is sent into a reset is lost
     for client in &mut clients {
         client.send(&[run("s", &[]), sync()]).await;
     }
@@ -103,7 +105,7 @@ async fn waiting_ends_and_the_next_answer_is_the_right_one(mode: Mode) {
 }
 
 async fn who_waits_is_served_in_turn(mode: Mode) {
-    let bed = Bed::one(mode).await;
+    let bed = Bed::with(mode, 1, &["--workers", "1"]).await;
     bed.past(&[]).await.query("create table turns (id serial, client int)").await;
     let mut holder = bed.client().await;
     let mut waiters = Vec::new();

@@ -90,6 +90,9 @@ async fn newer_protocols_are_negotiated(mode: Mode) {
         tokio::io::AsyncWriteExt::write_all(&mut stream, &startup(version, parameters)).await.unwrap();
         let mut head = [0; 5];
         stream.read_exact(&mut head).await.unwrap();
+        if version == 0x3_0002 && head[0] == b'R' {
+            continue; // who knows 3.2 need not negotiate
+        }
         assert_eq!(head[0], b'v', "{version:x}: {}", head.escape_ascii());
         let mut body = vec![0; usize::from(head[4]) - 4];
         stream.read_exact(&mut body).await.unwrap();
