@@ -59,7 +59,8 @@ pub struct Detached {
 }
 
 impl Detached {
-    /// Gives it to the runtime of this thread.
+    /// Gives it to the runtime of this thread, which has yet to find out that it can be written: what is written before it has waits in TLS
+    /// for a flush.
     ///
     /// # Errors
     /// One of the two runtimes' own; the connection is then closed. Unix sockets are not moved.

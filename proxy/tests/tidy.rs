@@ -26,6 +26,8 @@ const FENCES: &[(&str, &[&str], &str)] = &[
     ("postgres/sql", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "a pure scanner"),
     ("postgres/traces.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "plain words"),
     ("broker/params.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "pure state"),
+    ("broker/greet/wishes.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "plain facts"),
+    ("broker/console/command.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "plain words"),
     ("broker/exchange", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "pure state"),
     ("redis/", &["crate::postgres", "crate::pool", "crate::app", "crate::serve"], "a protocol knows neither the other nor its users"),
     ("postgres/", &["crate::redis", "crate::pool", "crate::app", "crate::serve"], "a protocol knows neither the other nor its users"),

@@ -69,6 +69,7 @@ impl Shared {
             shares,
             home,
             leases,
+            budget: Arc::clone(&self.budget),
             server: Arc::clone(&self.postgres),
             upstream: Arc::clone(&self.upstream),
             clients: Arc::clone(&self.clients),

@@ -6,19 +6,22 @@
 //! not arrive after the connection has been given to somebody else: so the lease does not end before the server has closed the connection that
 //! carried the cancel, which it does when it has sent the signal. Where that fails the connection is not lent again ([`Card::doubts`]).
 
+mod lending;
+mod tally;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand;
 
-use super::backend::{self, CancelKey};
+pub use tally::{Count, Tally, Totals};
+
+use self::lending::Lending;
 use crate::error::{Error, Kind, Result};
-use crate::upstream::Upstream;
 
 /// All pooled clients of one listener.
 #[derive(Default)]
@@ -76,54 +79,6 @@ pub enum State {
     Waiting,
     /// Nothing, and a connection is kept for it.
     IdleInTransaction,
-}
-
-/// What a client has done. Counted by its own task alone.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Queries.
-    pub queries: Count,
-    /// Transactions.
-    pub transactions: Count,
-    /// Bytes from the client.
-    pub received_bytes: Count,
-    /// Bytes to the client.
-    pub sent_bytes: Count,
-    /// Time in transactions, in microseconds.
-    pub transaction_us: Count,
-    /// Time with a query running, in microseconds.
-    pub query_us: Count,
-    /// Time without a connection, in microseconds.
-    pub wait_us: Count,
-}
-
-/// A number that one thread at a time changes and all may read.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-/// A [`Tally`], or the sum of several, at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as in Tally")]
-pub struct Totals {
-    pub queries: u64,
-    pub transactions: u64,
-    pub received_bytes: u64,
-    pub sent_bytes: u64,
-    pub transaction_us: u64,
-    pub query_us: u64,
-    pub wait_us: u64,
-}
-
-#[derive(Default)]
-struct Lending {
-    /// What cancels the query on the connection that the client has now.
-    key: Option<CancelKey>,
-    /// Cancels on their way to a connection that the client has or is about to give back.
-    in_flight: usize,
-    /// The process whose cancel has failed on its way.
-    doubtful: Option<u32>,
-    /// Who waits for them to arrive.
-    waker: Option<Waker>,
 }
 
 impl Clients {
@@ -247,80 +202,6 @@ impl Card {
     fn age(&self) -> Duration {
         self.since.elapsed().unwrap_or_default()
     }
-
-    /// A lease begins: a CancelRequest for the client goes to this connection from now on.
-    pub fn lend(&self, key: CancelKey) {
-        let mut lending = lock(&self.lending);
-        lending.key = Some(key);
-        lending.doubtful = lending.doubtful.filter(|process| *process == key.process);
-    }
-
-    /// The lease is about to end: cancels that come from now on have come too late. False: one is on its way, and the connection must not be
-    /// given to anybody else yet; `waker` is woken when that is over, then ask again. The lease may also go on, with [`Card::lend`].
-    pub fn take_back(&self, waker: &Waker) -> bool {
-        let mut lending = lock(&self.lending);
-        lending.key = None;
-        if lending.in_flight == 0 {
-            lending.waker = None;
-            return true;
-        }
-        match &mut lending.waker {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
-        false
-    }
-
-    /// A cancel for the connection with this key, the one that is lent or was last, has failed on its way and may still arrive: nobody else may
-    /// have the connection, it must be closed.
-    #[must_use]
-    pub fn doubts(&self, key: CancelKey) -> bool {
-        lock(&self.lending).doubtful == Some(key.process)
-    }
-
-    /// Cancels what the client is doing: the key of its connection goes to the server ([`Upstream::cancel`]). Without a lease there is nothing
-    /// to do. Returns when the server has seen to it.
-    ///
-    /// # Errors
-    /// As [`Upstream::cancel`]. Whether the query was cancelled is then unknown, as it always is.
-    pub async fn cancel(&self, upstream: &Upstream) -> Result<()> {
-        let Some((key, mut flight)) = self.depart() else { return Ok(()) };
-        backend::cancel(upstream, key).await?;
-        flight.arrived = true;
-        Ok(())
-    }
-
-    /// The key of the lease, and a cancel counted for it.
-    fn depart(&self) -> Option<(CancelKey, Flight<'_>)> {
-        let mut lending = lock(&self.lending);
-        let key = lending.key?;
-        lending.in_flight += 1;
-        Some((key, Flight { card: self, process: key.process, arrived: false }))
-    }
-}
-
-/// A cancel on its way.
-struct Flight<'a> {
-    card: &'a Card,
-    /// The server's, whose query it cancels.
-    process: u32,
-    arrived: bool,
-}
-
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        let mut lending = lock(&self.card.lending);
-        lending.in_flight -= 1;
-        if !self.arrived {
-            lending.doubtful = Some(self.process);
-        }
-        let waker = if lending.in_flight == 0 { lending.waker.take() } else { None };
-        // Who wakes up asks for the lock.
-        drop(lending);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
 }
 
 impl State {
@@ -333,48 +214,6 @@ impl State {
             Self::Waiting => "waiting",
             Self::IdleInTransaction => "idle in transaction",
         }
-    }
-}
-
-impl Count {
-    /// Grows. Not atomic as a whole, and so without the cost: nobody else writes.
-    pub fn add(&self, more: u64) {
-        self.0.store(self.value().wrapping_add(more), Ordering::Relaxed);
-    }
-
-    /// The number.
-    #[must_use]
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Tally {
-    /// As it is now.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
-        Totals {
-            queries: self.queries.value(),
-            transactions: self.transactions.value(),
-            received_bytes: self.received_bytes.value(),
-            sent_bytes: self.sent_bytes.value(),
-            transaction_us: self.transaction_us.value(),
-            query_us: self.query_us.value(),
-            wait_us: self.wait_us.value(),
-        }
-    }
-}
-
-impl Totals {
-    /// Both together.
-    pub fn add(&mut self, more: &Self) {
-        self.queries += more.queries;
-        self.transactions += more.transactions;
-        self.received_bytes += more.received_bytes;
-        self.sent_bytes += more.sent_bytes;
-        self.transaction_us += more.transaction_us;
-        self.query_us += more.query_us;
-        self.wait_us += more.wait_us;
     }
 }
 

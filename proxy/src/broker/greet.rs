@@ -87,20 +87,27 @@ pub async fn greet(client: &mut Stream, startup: &Startup, peer: Option<SocketAd
             return Err(error);
         }
     };
-    let facts = Facts {
-        database: key.database.clone(),
-        user: startup.user_for_display(),
-        application: for_display(startup.parameter("application_name").unwrap_or_default()),
-        peer,
-        secret_bytes: wishes::secret_bytes(startup),
-    };
-    let badge = broker.clients.enter(facts)?;
+    let badge = enter(startup, &key, peer, broker)?;
     let words = welcome(&defaults, &badge);
     match timeout(broker.listener.upstream.connect_timeout, client.write_all(&words)).await {
         Ok(written) => written.map_err(|error| Error::io(Side::Client, &error))?,
         Err(_) => return Err(Error::client(Kind::Timeout, "the client does not read what ends its login")),
     }
     Ok(Some(Guest { key, defaults, badge }))
+}
+
+/// A client is here; it gets its key.
+///
+/// # Errors
+/// As [`Clients::enter`](super::Clients::enter).
+pub fn enter(startup: &Startup, key: &Key, peer: Option<SocketAddr>, broker: &Broker) -> Result<Badge> {
+    broker.clients.enter(Facts {
+        database: key.database.clone(),
+        user: startup.user_for_display(),
+        application: for_display(startup.parameter("application_name").unwrap_or_default()),
+        peer,
+        secret_bytes: wishes::secret_bytes(startup),
+    })
 }
 
 /// Everything from AuthenticationOk to ReadyForQuery.

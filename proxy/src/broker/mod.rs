@@ -16,11 +16,13 @@
 //! - [`exchange`] knows, from messages alone, what is owed, what is prepared where, and when a connection may be given back;
 //! - [`clients`] are those who are served: whom a CancelRequest means, and who there is;
 //! - [`greet`] tells a client what its session begins with;
+//! - [`console`] shows all this to whoever asks for it as if it were a database;
 //! - [`client`] moves the bytes.
 
 pub mod backend;
 pub mod client;
 pub mod clients;
+pub mod console;
 pub mod exchange;
 pub mod greet;
 pub mod key;
@@ -42,7 +44,7 @@ pub use params::Params;
 use crate::config::Listener;
 use crate::error_log::ErrorLog;
 use crate::metrics::ListenerMetrics;
-use crate::pool::Leases;
+use crate::pool::{Budget, Leases};
 use crate::postgres::Startup;
 use crate::upstream::Upstream;
 
@@ -56,6 +58,8 @@ pub struct Broker {
     pub home: Key,
     /// Connections for one client at a time.
     pub leases: Rc<Leases<PostgresServer>>,
+    /// How many there may be, over all workers.
+    pub budget: Arc<Budget>,
     /// How they are opened.
     pub server: Arc<PostgresServer>,
     /// The server itself.

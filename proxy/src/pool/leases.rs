@@ -19,6 +19,7 @@ mod idle;
 mod lease;
 mod moving;
 mod opening;
+mod refusals;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -36,6 +37,7 @@ pub use lease::Lease;
 
 use self::idle::Idle;
 use self::opening::Trouble;
+use self::refusals::Refusals;
 use super::backoff::Backoff;
 use super::desk::{Desk, NOBODY};
 use super::{Budget, Permit, Reuse};
@@ -71,6 +73,8 @@ pub struct Leases<B: Reuse + 'static> {
     has_opened: Cell<bool>,
     /// The server's, as far as this worker has met it.
     trouble: RefCell<Trouble>,
+    /// Logins that it does not accept.
+    refusals: RefCell<Refusals<B::Key>>,
     /// The pause after idle connections that the server closed young.
     rejected: RefCell<Backoff>,
     /// Who may open next: one at a time, in the order of coming.
@@ -129,6 +133,7 @@ impl<B: Reuse + 'static> Leases<B> {
             refilling: Cell::new(0),
             has_opened: Cell::new(false),
             trouble: RefCell::default(),
+            refusals: RefCell::default(),
             rejected: RefCell::default(),
             turnstile: Semaphore::new(1),
             settled: Notify::new(),

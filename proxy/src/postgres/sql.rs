@@ -74,6 +74,9 @@ fn read(text: &[u8]) -> (Verdict, bool) {
     let mut verdict = Verdict::default();
     let (mut statements, mut set, mut statement) = (0_u32, false, Statement::at(0));
     loop {
+        if statement.may_skip() && lexer.skip_dull() {
+            statement.skipped();
+        }
         let begin = lexer.offset();
         let Some(token) = lexer.next() else { break };
         if token == Token::Symbol(b';') && !statement.goes_on() {
@@ -146,7 +149,6 @@ struct Statement {
     /// The last token and the one before; [`Word::Other`] for everything that is not a word of ours.
     last: Word,
     before: Word,
-    after_dot: bool,
     after_text: bool,
     /// CREATE FUNCTION or PROCEDURE: what it contains is not run.
     defines: bool,
@@ -166,7 +168,6 @@ impl Statement {
             tokens: Tokens::None,
             last: Word::Other,
             before: Word::Other,
-            after_dot: false,
             after_text: false,
             defines: false,
             updates: false,
@@ -175,6 +176,16 @@ impl Statement {
             leaves: Traces::NONE,
             ends: false,
         }
+    }
+
+    /// Whether only words of ours matter at this place.
+    fn may_skip(&self) -> bool {
+        let calls = matches!(self.last, Word::Lock | Word::Unlock | Word::Sequence | Word::Config | Word::State | Word::Coded);
+        self.tokens != Tokens::None && !calls && self.config.is_none() && self.body != Body::Begins
+    }
+
+    fn skipped(&mut self) {
+        (self.before, self.last, self.after_text, self.tokens) = (Word::Other, Word::Other, false, Tokens::More);
     }
 
     /// At a `;`: whether it belongs to the statement.
@@ -207,7 +218,6 @@ impl Statement {
             _ => {}
         }
         (self.before, self.last) = (self.last, word);
-        self.after_dot = *token == Token::Symbol(b'.');
         self.after_text = matches!(token, Token::Text(..));
         self.tokens = match self.tokens {
             Tokens::None => Tokens::One,
@@ -233,9 +243,7 @@ impl Statement {
             Word::Drop if self.last == Word::Commit => self.ends = true,
             Word::Update => self.updates = true,
             // The view has a rule that makes set_config of an UPDATE.
-            Word::Settings if self.updates && (matches!(self.last, Word::Update | Word::Only) || self.after_dot) => {
-                self.leaves |= Traces::SETTING;
-            }
+            Word::Settings if self.updates => self.leaves |= Traces::SETTING,
             _ => {}
         }
     }

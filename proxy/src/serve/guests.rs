@@ -8,16 +8,25 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_local;
 
 use super::{Caller, Service};
-use crate::broker::greet::{greet, wishes};
-use crate::broker::{Broker, Guest};
+use crate::broker::console::{self, Visitor};
+use crate::broker::greet::{enter, greet, wishes};
+use crate::broker::{Broker, Guest, Key};
 use crate::error::{Error, Kind, Result, Side};
 use crate::postgres::startup::cancel_key;
 use crate::postgres::{Opening, Startup};
 use crate::stream::{Socket, Stream};
 
+/// Who has been let in.
+pub(super) enum Admitted {
+    /// A client of the database.
+    Guest(Stream, Guest),
+    /// One of the console.
+    Visitor(Stream, Visitor),
+}
+
 impl Service {
     /// Everything before the first query. `None`: the client left, or what it wanted is done.
-    pub(super) async fn admit_guest(&self, socket: Socket, caller: Caller, broker: &Rc<Broker>) -> Result<Option<(Stream, Guest)>> {
+    pub(super) async fn admit_guest(&self, socket: Socket, caller: Caller, broker: &Rc<Broker>) -> Result<Option<Admitted>> {
         match self.within_login(caller, self.open(socket)).await? {
             Opening::Startup(client, startup) => self.welcome(client, &startup, caller, broker).await,
             Opening::Cancel(client, request) => self.cancel(&client, &request).await.map(|()| None),
@@ -25,7 +34,7 @@ impl Service {
         }
     }
 
-    async fn welcome(&self, mut client: Stream, startup: &Startup, caller: Caller, broker: &Rc<Broker>) -> Result<Option<(Stream, Guest)>> {
+    async fn welcome(&self, mut client: Stream, startup: &Startup, caller: Caller, broker: &Rc<Broker>) -> Result<Option<Admitted>> {
         if let Some(words) = wishes::negotiation(startup) {
             // Before any authentication request, as the server does.
             let said = async { client.write_all(&words).await.map_err(|error| Error::io(Side::Client, &error)) };
@@ -34,8 +43,13 @@ impl Service {
         if !self.is_proved(&mut client, startup, caller).await? {
             return Ok(None);
         }
+        if console::is_wanted(startup) {
+            let badge = enter(startup, &Key { database: console::DATABASE.as_bytes().into() }, caller.peer, broker)?;
+            let visitor = Visitor { badge, may_change: console::may_change(caller.peer, self.client_secret.is_some()) };
+            return Ok(Some(Admitted::Visitor(client, visitor)));
+        }
         let guest = greet(&mut client, startup, caller.peer, broker).await?;
-        Ok(guest.map(|guest| (client, guest)))
+        Ok(guest.map(|guest| Admitted::Guest(client, guest)))
     }
 
     /// To the connection that the client has just now, if it has one. Whoever does not know the secret is closed without words, as PostgreSQL does.

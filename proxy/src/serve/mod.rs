@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use secret::ClientSecret;
 
+use self::guests::Admitted;
 use crate::boundary::Boundary;
 use crate::broker::{self, Broker};
 use crate::config::{Listener, Protocol};
@@ -115,9 +116,12 @@ impl Service {
         }
         if let Some(broker) = &self.broker {
             match self.unless_cut(Box::pin(self.admit_guest(socket, caller, broker))).await {
-                Ok(Some((client, guest))) => {
+                Ok(Some(Admitted::Guest(client, guest))) => {
                     let report = Box::pin(broker::client::serve(client, guest, broker, caller.accepted)).await;
                     self.left(&report, caller);
+                }
+                Ok(Some(Admitted::Visitor(client, visitor))) => {
+                    self.left(&Box::pin(broker::console::serve(client, visitor, broker)).await, caller);
                 }
                 Ok(None) => {}
                 Err(error) => self.turned_away(&error, caller),

@@ -105,4 +105,47 @@ mod tests {
         assert_eq!(read.days_left(read.not_after + 1), -1);
         assert_eq!(Certificate::read(b"not a certificate"), None);
     }
+
+    /// Self-signed with RSASSA-PSS and SHA-384; nobody has the key.
+    const PSS: &str = "MIICYjCCAZegAwIBAgIUaaOKlpQEP3+XXrVFqbgpeSDrbYgwQQYJKoZIhvcNAQEKMDSgDzANBglghkgBZQMEAgIFAKEcMBoGCSqGSIb3DQEBCDANBglghkgBZQMEAgIFAK\
+        IDAgEwMA4xDDAKBgNVBAMMA3BzczAgFw0yNjExMjIwNjQ1NTZaGA8yMTI2MTAyOTA2NDU1NlowDjEMMAoGA1UEAwwDcHNzMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKB\
+        gQDh+P1FM/v6H2lp2jX5ELVCGZ+3jJ+i/snlNuJIfL/4tO4IwWDrIAe3BcqLk6etVxNKyHL1wurAATuG9P4MKiJUx6NYNzZspTXwr7MNW0qalmOlEjXGYtUHsfr65qYDNd\
+        +vI1f4AMvQ38wB2aNiN0980huhcpKysDDgKoGdaOBUQQIDAQABo1MwUTAdBgNVHQ4EFgQUx+x9Ha7nhQ29foBN2uNM4gCvPv4wHwYDVR0jBBgwFoAUx+x9Ha7nhQ29foBN\
+        2uNM4gCvPv4wDwYDVR0TAQH/BAUwAwEB/zBBBgkqhkiG9w0BAQowNKAPMA0GCWCGSAFlAwQCAgUAoRwwGgYJKoZIhvcNAQEIMA0GCWCGSAFlAwQCAgUAogMCATADgYEAdI\
+        3yKaCtCCx2VaZAVNb4DhRSF649E1mLWkkCvJjhLTL9RVOlSAwwzib6IPT4IhAdKIu8BO9fNw0Hnf8I5GdzNTBKfiRfNaZMvAe7eDM3oizoBVhisc/BXAHUgvSWnZtdi2y8\
+        CC9qHf8zJr8DjbwnHclFfSr2/B2CylIjtDjEUyc=";
+
+    #[test]
+    fn the_end_point_is_hashed_as_the_certificate_was_signed() {
+        use base64::Engine as _;
+        let signed = |algorithm| {
+            let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap().der().to_vec()
+        };
+        let sha256: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];
+        let rsa = signed(&rcgen::PKCS_RSA_SHA256);
+        // The same, as if it were signed with another hash: nothing here checks the signature.
+        let resigned = |last: u8| {
+            let mut der = rsa.clone();
+            while let Some(at) = der.windows(9).position(|oid| oid == sha256) {
+                der[at + 8] = last;
+            }
+            der
+        };
+        for (der, hash) in [
+            (rsa.clone(), Some(&digest::SHA256)),
+            (resigned(4), Some(&digest::SHA256)),
+            (resigned(5), Some(&digest::SHA256)),
+            (resigned(14), Some(&digest::SHA224)),
+            (signed(&rcgen::PKCS_RSA_SHA384), Some(&digest::SHA384)),
+            (signed(&rcgen::PKCS_RSA_SHA512), Some(&digest::SHA512)),
+            (signed(&rcgen::PKCS_ECDSA_P256_SHA256), Some(&digest::SHA256)),
+            (signed(&rcgen::PKCS_ECDSA_P384_SHA384), Some(&digest::SHA384)),
+            (base64::engine::general_purpose::STANDARD.decode(PSS).unwrap(), Some(&digest::SHA384)),
+            (signed(&rcgen::PKCS_ED25519), None),
+            (b"not a certificate".to_vec(), None),
+        ] {
+            assert_eq!(end_point(&der), hash.map(|hash| digest::digest(hash, &der).as_ref().to_vec()));
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! Keys that mean one client, and cancels that meet the lease they were meant for.
 
 use std::sync::atomic::AtomicUsize;
-use std::task::Wake;
+use std::task::{Wake, Waker};
 
 use super::*;
+use crate::broker::CancelKey;
 
 const KEY: CancelKey = CancelKey { process: 7, secret: 9 };
 

@@ -51,7 +51,7 @@ impl<B: Reuse + 'static> Leases<B> {
                 () = poll_fn(|cx| self.poll_evict(cx)) => {}
                 () = sleep_until(self.alarm.get()) => {}
                 () = self.desk.changed.notified() => {}
-                Ok(()) = moved.changed() => {}
+                Ok(()) = moved.changed() => self.refusals.borrow_mut().forget(),
                 () = closing.cancelled(), if open => {}
             }
         }

@@ -96,8 +96,11 @@ impl<B: Reuse + 'static> Leases<B> {
                 got => got,
             };
             // An opening begun earlier may have failed while this one waited.
-            if matches!(got, Got::Connection(_)) || self.obstacle(Instant::now()).is_none() {
+            if matches!(got, Got::Connection(_)) {
                 return Ok(got);
+            }
+            if self.obstacle(Instant::now()).is_none() {
+                return self.refusals.borrow_mut().before_trying(key, Instant::now()).map_or(Ok(got), Err);
             }
         }
     }
@@ -157,6 +160,7 @@ impl<B: Reuse + 'static> Leases<B> {
         spawn_local(async move {
             let outcome = leases.backend.open(&key).await;
             leases.note(&outcome);
+            leases.refusals.borrow_mut().note(&key, outcome.as_ref().err(), Instant::now());
             if refill && outcome.is_err() {
                 // A server that is not down but does not want it either: without a pause it would be asked again at once, for ever.
                 leases.rejected.borrow_mut().note(false, Instant::now());

@@ -216,19 +216,51 @@ fn who_waits_in_vain_hears_why() {
 fn what_will_not_pass_is_said_at_once_and_stops_nobody_else() {
     local(async {
         let bench = Bench::new(Given::default());
-        for error in [
-            Error::upstream(Kind::Login, "wrong password"),
-            Error::upstream(Kind::TlsName, "wrong name"),
-            Error::upstream(Kind::Unavailable, "of the client").replying(b"-ERR x\r\n"),
+        for (key, error) in [
+            ('a', Error::upstream(Kind::Login, "wrong password")),
+            ('c', Error::upstream(Kind::TlsName, "wrong name")),
+            ('d', Error::upstream(Kind::Unavailable, "of the client").replying(b"-ERR x\r\n")),
         ] {
             bench.fake.refuse(Some(error.clone()));
             let started = Instant::now();
-            let heard = bench.leases.take(&'a').await.err().unwrap();
+            let heard = bench.leases.take(&key).await.err().unwrap();
             assert_eq!((heard.kind, heard.reply, started.elapsed()), (error.kind, error.reply, Duration::ZERO));
             bench.fake.refuse(None);
             drop(bench.take('b').await);
             assert_eq!(started.elapsed(), Duration::ZERO);
         }
+    });
+}
+
+#[test]
+fn a_refused_login_is_not_tried_by_everybody() {
+    local(async {
+        let bench = Bench::new(Given::default());
+        bench.fake.refuse(Some(Error::upstream(Kind::Login, "wrong password")));
+        let started = Instant::now();
+        let herd: Vec<_> = (0..1000).map(|_| bench.later('a')).collect();
+        for client in herd {
+            assert_eq!(client.await.unwrap().err().unwrap().kind, Kind::Login);
+        }
+        let tries = bench.fake.opened.get();
+        assert!((1..=16).contains(&tries), "{tries}");
+        assert_eq!(started.elapsed(), Duration::ZERO, "nobody waits for what will not come");
+        // Who comes again and again, for nine seconds.
+        while started.elapsed() < Duration::from_secs(9) {
+            let clients = [bench.later('a'), bench.later('a')];
+            for client in clients {
+                assert_eq!(client.await.unwrap().err().unwrap().why, "wrong password");
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        let more = bench.fake.opened.get() - tries;
+        assert!((3..=8).contains(&more), "100 ms doubling makes about six in nine seconds, not {more}");
+        bench.fake.refuse(None);
+        sleep(Duration::from_secs(16)).await;
+        drop(bench.take('a').await);
+        let opened = bench.fake.opened.get();
+        drop(bench.take('a').await);
+        assert_eq!(bench.fake.opened.get(), opened + 1, "and then as ever");
     });
 }
 

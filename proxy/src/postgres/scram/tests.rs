@@ -99,6 +99,42 @@ fn every_cut_of_every_message_is_refused() {
     }
 }
 
+/// A server's half with channel binding, which ours does not have: what it makes of a login bound to `theirs` when its certificate has `own`.
+fn bound(binding: Binding<'_>, own: &[u8]) -> bool {
+    let few = NonZeroU32::new(8).unwrap();
+    let start = Start::new("client", binding);
+    let first = start.message();
+    let first_bare = first.split_once(",,").unwrap().1.to_owned();
+    assert!(first.starts_with("p=tls-server-end-point,,n=,r="), "{first}");
+    let server_first = format!("r=clientserver,s={},i=8", encode(&SALT));
+    let keys = Keys::derive(&secret("s3cret"), &SALT, few);
+    let (last, _) = start.update(server_first.as_bytes()).unwrap().answer(&keys);
+    let (without_proof, proof) = last.rsplit_once(",p=").unwrap();
+    let signature = mac(&keys.stored_key(), &[format!("{first_bare},{server_first},{without_proof}").as_bytes()]);
+    let client_key = xor(decode(proof).unwrap().try_into().unwrap(), signature);
+    assert_eq!(sha256(&client_key), keys.stored_key(), "the proof covers the binding");
+    let binding = attribute(without_proof, 'c').unwrap().0;
+    decode(binding).unwrap() == [b"p=tls-server-end-point,,", own].concat()
+}
+
+#[test]
+fn a_login_is_bound_to_one_certificate() {
+    assert!(bound(Binding::EndPoint(&[5; 32]), &[5; 32]));
+    assert!(bound(Binding::EndPoint(&[5; 48]), &[5; 48]));
+    assert!(!bound(Binding::EndPoint(&[5; 32]), &[6; 32]));
+}
+
+#[test]
+fn a_client_that_could_bind_says_so() {
+    assert_eq!(Start::new("abc", Binding::NotOffered).message(), "y,,n=,r=abc");
+    let (last, _) = Start::new("abc", Binding::NotOffered)
+        .update(b"r=abcd,s=AAAA,i=1")
+        .unwrap()
+        .answer(&Keys { client_key: [1; 32], server_key: [2; 32] });
+    // base64 of `y,,`.
+    assert!(last.starts_with("c=eSws,r=abcd,p="), "{last}");
+}
+
 #[test]
 fn a_server_cannot_choose_nonce_salt_or_work() {
     let update =

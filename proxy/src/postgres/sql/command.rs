@@ -128,9 +128,9 @@ fn values(name: &[u8], mut tokens: Lexer<'_>) -> Change {
     loop {
         let Some((value, is_number)) = value(&mut tokens) else { return Change::Unfollowed };
         if quotes && !is_number {
-            quote(&value, &mut joined)
+            quote(&value, &mut joined);
         } else {
-            joined.extend(value)
+            joined.extend(value);
         }
         match tokens.next() {
             None => return follow(name, Some(joined)),

@@ -3,6 +3,8 @@
 //! Where its reading depends on what a text does not tell (`standard_conforming_strings`, the client's encoding) the place is kept as
 //! doubtful, and the reading goes on as with PostgreSQL's defaults.
 
+use super::words::may_matter;
+
 /// One token, a slice of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
@@ -37,47 +39,51 @@ pub(super) enum Quote {
     Coded,
 }
 
-/// What a byte may begin.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Space,
-    Word,
-    Digit,
-    Other,
-}
+/// What a byte may be: bits, so that one look tells of several.
+const SPACE: u8 = 1;
+/// Begins a word.
+const WORD: u8 = 1 << 1;
+const DIGIT: u8 = 1 << 2;
+/// `$`, which goes on in a word.
+const DOLLAR: u8 = 1 << 3;
+/// Begins what is longer than a byte, or ends a statement.
+const STOP: u8 = 1 << 4;
 
 #[expect(clippy::indexing_slicing, reason = "while compiling, and within bounds by the loop")]
-const CLASSES: [Class; 256] = {
-    let mut classes = [Class::Other; 256];
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
     let mut byte = 0;
     while byte < classes.len() {
         classes[byte] = match byte {
-            0x09..=0x0d | 0x20 => Class::Space,
-            0x30..=0x39 => Class::Digit,
-            0x41..=0x5a | 0x61..=0x7a | 0x5f | 0x80..=0xff => Class::Word,
-            _ => Class::Other,
+            0x09..=0x0d | 0x20 => SPACE,
+            0x30..=0x39 => DIGIT,
+            0x41..=0x5a | 0x61..=0x7a | 0x5f | 0x80..=0xff => WORD,
+            0x24 => DOLLAR | STOP,
+            // " ' - / ;
+            0x22 | 0x27 | 0x2d | 0x2f | 0x3b => STOP,
+            _ => 0,
         };
         byte += 1;
     }
     classes
 };
 
-fn class(byte: u8) -> Class {
-    CLASSES.get(usize::from(byte)).copied().unwrap_or(Class::Other)
+fn is(byte: u8, classes: u8) -> bool {
+    CLASSES.get(usize::from(byte)).copied().unwrap_or_default() & classes != 0
 }
 
 pub(super) fn is_space(byte: u8) -> bool {
-    class(byte) == Class::Space
+    is(byte, SPACE)
 }
 
 /// Whether a word may begin with it.
 pub(super) fn begins_word(byte: u8) -> bool {
-    class(byte) == Class::Word
+    is(byte, WORD)
 }
 
 /// Whether it goes on in a word, the `$` aside.
 pub(super) fn is_of_word(byte: u8) -> bool {
-    matches!(class(byte), Class::Word | Class::Digit)
+    is(byte, WORD | DIGIT)
 }
 
 /// Reads a text once, from its beginning to its end.
@@ -99,6 +105,31 @@ impl<'a> Lexer<'a> {
     /// Where the next token, or white space before it, begins.
     pub(super) fn offset(&self) -> usize {
         self.text.len() - self.rest.len()
+    }
+
+    /// Skips what is nothing to the scanner but a token: words by their length and first letter, numbers, single bytes. Tells whether there
+    /// was any. Most of most texts ends here, so this is the loop that has to be fast.
+    pub(super) fn skip_dull(&mut self) -> bool {
+        let mut dull = false;
+        let mut rest = self.rest;
+        while let Some((&byte, behind)) = rest.split_first() {
+            if is(byte, WORD) {
+                let more = behind.iter().position(|&byte| !is(byte, WORD | DIGIT | DOLLAR)).unwrap_or(behind.len());
+                let behind = behind.get(more..).unwrap_or_default();
+                // One letter may be the beginning of a string or name.
+                if may_matter(more + 1, byte) || more == 0 && matches!(behind, [b'\'' | b'&', ..]) {
+                    break;
+                }
+                (rest, dull) = (behind, true);
+            } else if is(byte, STOP) {
+                break;
+            } else {
+                dull |= !is(byte, SPACE);
+                rest = behind;
+            }
+        }
+        self.rest = rest;
+        dull
     }
 
     /// Everything from `at` on is doubtful.
@@ -127,7 +158,7 @@ impl<'a> Lexer<'a> {
 
     fn word(&mut self) -> Token<'a> {
         let begin = self.offset();
-        let word = self.cut_while(|byte| is_of_word(byte) || byte == b'$');
+        let word = self.cut_while(|byte| is(byte, WORD | DIGIT | DOLLAR));
         let (letter, next) = match (word, self.rest) {
             ([letter], [next, ..]) => (letter | 0x20, *next),
             _ => return Token::Word(word),
@@ -281,11 +312,11 @@ impl<'a> Lexer<'a> {
     fn token(&mut self) -> Option<Token<'a>> {
         loop {
             let (&byte, behind) = self.rest.split_first()?;
-            match class(byte) {
-                Class::Space => self.rest = behind,
-                Class::Word => return Some(self.word()),
-                Class::Digit => return Some(Token::Number(self.cut_while(|byte| byte.is_ascii_digit() || byte == b'.'))),
-                Class::Other => match (byte, behind.first()) {
+            match byte {
+                _ if is(byte, SPACE) => self.rest = behind,
+                _ if is(byte, WORD) => return Some(self.word()),
+                _ if is(byte, DIGIT) => return Some(Token::Number(self.cut_while(|byte| byte.is_ascii_digit() || byte == b'.'))),
+                _ => match (byte, behind.first()) {
                     (b'\'', _) => return Some(self.quoted(self.offset(), Quote::Plain)),
                     (b'"', _) => return Some(self.name(self.offset())),
                     (b'$', _) => return Some(self.dollar()),

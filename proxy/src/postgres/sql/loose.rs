@@ -11,7 +11,15 @@ pub(super) fn coded() -> Traces {
 
 /// Whether the temporary schema is named somewhere, by its alias or its number.
 pub(super) fn names_temp_schema(text: &[u8]) -> bool {
-    text.windows(7).any(|window| window.eq_ignore_ascii_case(b"pg_temp"))
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|&byte| byte == b'_') {
+        if at >= 2 && rest.get(at - 2..at + 5).is_some_and(|name| name.eq_ignore_ascii_case(b"pg_temp")) {
+            return true;
+        }
+        // The next one may begin right here.
+        rest = rest.get(at + 1..).unwrap_or_default();
+    }
+    false
 }
 
 /// What `text` may leave behind, and whether it may end something, however it is quoted.
@@ -31,7 +39,6 @@ pub(super) fn read(text: &[u8]) -> (Traces, bool) {
             Word::Temp => leaves |= Traces::TEMP,
             Word::Prepare => leaves |= Traces::PREPARE,
             Word::Hold => leaves |= Traces::HOLD,
-            Word::Role => (leaves, ends) = (leaves | Traces::ROLE, true),
             Word::Load if is_quote(words.rest) => leaves |= Traces::LOAD,
             Word::Set if begins && !keeps_within_transaction(words.rest) => leaves |= Traces::SETTING,
             Word::Reset => {
@@ -42,10 +49,11 @@ pub(super) fn read(text: &[u8]) -> (Traces, bool) {
             }
             Word::Update => updates = true,
             Word::Settings => settings = true,
+            _ if is_role(word) => (leaves, ends) = (leaves | Traces::ROLE, true),
             _ if word.eq_ignore_ascii_case(b"u") && matches!(words.rest, [b'&', b'"', ..]) => leaves |= coded() | Traces::TEMP,
             _ => {}
         }
-        words.begins = matches!(meaning, Word::Begin | Word::Then | Word::Do);
+        words.begins = matches!(meaning, Word::Begin | Word::Do) || begins_statement(word);
     }
     if updates && settings {
         leaves |= Traces::SETTING;
@@ -54,6 +62,15 @@ pub(super) fn read(text: &[u8]) -> (Traces, bool) {
         leaves |= Traces::TEMP;
     }
     (leaves, ends)
+}
+
+fn is_role(word: &[u8]) -> bool {
+    [&b"role"[..], b"authorization", b"session_authorization"].iter().any(|name| word.eq_ignore_ascii_case(name))
+}
+
+/// A statement of PL/pgSQL follows it.
+fn begins_statement(word: &[u8]) -> bool {
+    [&b"then"[..], b"else", b"loop"].iter().any(|name| word.eq_ignore_ascii_case(name))
 }
 
 /// What follows SET begins with LOCAL, TRANSACTION or CONSTRAINTS.

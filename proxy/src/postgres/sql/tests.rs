@@ -66,7 +66,7 @@ fn fuzz_body_on_the_tables() {
 /// What a hostile client might send to keep a worker busy.
 #[test]
 fn long_texts_take_long_only_once() {
-    const LENGTH: usize = 1 << 20;
+    const LENGTH: usize = 1 << 17;
     let pieces =
         ["(", ")", "'", "\"", "''", "$", "$a", "$a$", "$$", "/*", "*/", "/", "*", "-", "--", ";", "a", "1", ".", "\\", "\\'", "E'\\", "\n"];
     let pieces =
@@ -77,7 +77,7 @@ fn long_texts_take_long_only_once() {
             black_box(scan(text.as_bytes()));
         }
     }
-    assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
+    assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
     let text = format!("SELECT '{}'; LISTEN x", "it''s; ".repeat(LENGTH));
     assert_eq!(say(&scan(text.as_bytes())), "listen");
 }
