@@ -66,7 +66,7 @@ async def pools():
                 assert await conn.fetchval("show application_name") == ""
                 await conn.execute(f"set application_name = 'visit {i}'")
                 assert await conn.fetchval("select $1::int from pg_sleep(0.001)", i) == i
-                assert await conn.fetchval("select pg_try_advisory_lock($1)", i)
+                assert await conn.fetchval("select pg_try_advisory_lock(hashtext($1), $2)", SCHEMA, i)
                 await conn.execute("create temp table mine as select 1 as i")
                 assert await conn.fetchval("select count(*) from mine") == 1
                 await conn.execute("drop table mine")
