@@ -22,7 +22,7 @@ use crate::tls;
 /// How long after it was accepted a client may take to say its first word, though the process drains.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long what a client has asked for may still take when the client has gone. PostgreSQL itself would see it through; but here others wait.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(3);
 
 /// How a visit ends.
 pub(super) enum End {
@@ -128,7 +128,11 @@ impl Visit {
             }
             match end {
                 End::Cut | End::UpstreamClosed | End::UpstreamBroke(_) | End::Refused(_) => drop(lent),
-                _ => drop(tokio::task::spawn_local(settle(lent, half, guest, std::rc::Rc::clone(&broker)))),
+                _ => {
+                    // One that left in good order has waited for what it had asked for, as long as may be.
+                    let grace = if matches!(end, End::Left) { Duration::ZERO } else { GRACE };
+                    drop(tokio::task::spawn_local(settle(lent, half, guest, std::rc::Rc::clone(&broker), grace)));
+                }
             }
         }
         match end {
@@ -143,13 +147,15 @@ impl Visit {
 /// What a client that has gone leaves behind is brought to an end: what it has asked for is seen through, or cancelled when that takes too long;
 /// a transaction is rolled back; and the connection goes back. It is closed only when half a message has been sent on it, or the server does not
 /// come to an end.
-async fn settle(mut lent: Box<Lent>, mut half: exchange::Client, guest: Guest, broker: std::rc::Rc<Broker>) {
+async fn settle(mut lent: Box<Lent>, mut half: exchange::Client, guest: Guest, broker: std::rc::Rc<Broker>, grace: Duration) {
     if half.is_within_message() {
         return lent.lease.close(EvictReason::Unclean);
     }
-    lent.lease.connection_mut().server.conclude();
+    let server = &mut lent.lease.connection_mut().server;
+    let grace = if server.owes_nothing() { GRACE } else { grace };
+    server.conclude();
     let card = guest.badge.card();
-    let mut settled = timeout(GRACE, come_to_rest(&mut lent, &mut half, &broker)).await;
+    let mut settled = timeout(grace, come_to_rest(&mut lent, &mut half, &broker)).await;
     if settled.is_err() {
         // Boxed: a dial is big, and this is seldom.
         if let Err(error) = Box::pin(card.cancel(&broker.upstream)).await {

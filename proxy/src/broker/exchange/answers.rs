@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::replies::{Expect, Note, Undo};
-use super::requests::header;
+use super::requests::{OUR_NAME, header};
 use super::{Exchange, HEADER_BYTES, Lost, Unit};
 use crate::postgres::message::SqlState;
 use crate::postgres::reply;
@@ -339,7 +339,7 @@ impl Exchange<'_> {
                 self.server.unnamed = self.server.unnamed.filter(|unnamed| unnamed != number);
             }
         }
-        let duplicate = self.duplicate(code);
+        let text = self.in_the_clients_words(code, body);
         let (mut skipped, has_sync) = self.server.replies.skip_to_sync();
         if let Some(Expect::Parse { undo: Undo::Name(name, was), .. }) = skipped.last_mut()
             && name.is_empty()
@@ -351,27 +351,27 @@ impl Exchange<'_> {
             self.take_back_expect(expect);
         }
         self.server.skipping = !has_sync;
-        match duplicate {
-            Some(name) => {
-                reply::with_text(&mut said.before, body, &[b"prepared statement \"", &*name, b"\" already exists"].concat());
+        match text {
+            Some(text) => {
+                reply::with_text(&mut said.before, body, &text);
                 false
             }
             None => true,
         }
     }
 
-    /// The name that the client gave to a statement a second time.
-    fn duplicate(&mut self, code: &str) -> Option<Box<[u8]>> {
-        match self.server.replies.first_mut() {
-            Some(Expect::Parse { theirs: true, undo }) if code == "42P05" => match std::mem::take(undo) {
-                Undo::Duplicate(name) => Some(name),
-                other => {
-                    *undo = other;
-                    None
-                }
-            },
-            _ => None,
-        }
+    /// An error's text with the client's name in place of ours, where it has ours.
+    fn in_the_clients_words(&self, code: &str, body: &[u8]) -> Option<Vec<u8>> {
+        let name: &[u8] = match self.server.replies.first() {
+            Some(Expect::Parse { theirs: true, undo: Undo::Duplicate(name) }) if code == "42P05" => name,
+            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => self.client.names.name_of(*number)?,
+            _ => return None,
+        };
+        let text = reply::field(body, b'M')?;
+        let begin = text.windows(OUR_NAME.len()).position(|window| window == OUR_NAME)?;
+        let (before, ours) = text.split_at_checked(begin)?;
+        let end = ours.iter().skip(OUR_NAME.len()).position(|byte| !byte.is_ascii_digit())? + OUR_NAME.len();
+        Some([before, name, ours.get(end..)?].concat())
     }
 
     fn take_back_expect(&mut self, expect: Expect) {

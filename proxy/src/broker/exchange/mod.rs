@@ -31,8 +31,8 @@ pub use requests::{Idle, Wants};
 pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
-use self::replies::{Expect, Follow, Replies};
-use self::requests::{Passing, message_with_rest};
+use self::replies::{Expect, Follow, Replies, Undo};
+use self::requests::{Passing, Target, message_with_rest};
 use self::statements::{Names, Prepared};
 use super::params::Params;
 use crate::postgres::traces::Traces;
@@ -218,14 +218,23 @@ impl Server {
         self.status != b'I'
     }
 
-    /// The client has gone between two messages: what it has begun is brought to its end.
+    /// The client has gone between two messages: what it has begun is brought to its end, and not done by half.
     pub fn conclude(&mut self) {
         if std::mem::take(&mut self.copying) {
             message_with_rest(&mut self.up, b'f', 0, |up| up.extend_from_slice(b"the client has gone\0"));
             self.replies.push(Expect::CopyEnd);
         }
-        if std::mem::take(&mut self.unsynced) || std::mem::take(&mut self.skipping) {
-            self.skipping = false;
+        if std::mem::take(&mut self.unsynced) && !self.skipping {
+            // The Sync alone would commit what the client has not: something that fails goes before it.
+            message_with_rest(&mut self.up, b'B', 0, |up| {
+                up.extend_from_slice(b"\0");
+                Target::Nobodys.push(up, b"_rtp_");
+                up.extend_from_slice(&[0; 6]);
+            });
+            self.replies.push(Expect::Bind(None, Undo::Nothing));
+            self.skipping = true;
+        }
+        if std::mem::take(&mut self.skipping) {
             message_with_rest(&mut self.up, b'S', 0, |_| {});
             self.replies.push(Expect::Sync);
         }

@@ -12,7 +12,7 @@ use crate::postgres::sql::{self, Command, Verdict};
 use crate::postgres::traces::Traces;
 
 /// How all names begin that we give to statements on connections.
-const OUR_NAME: &[u8] = b"_rtp_";
+pub(super) const OUR_NAME: &[u8] = b"_rtp_";
 /// Queries and statements up to this size are kept until they are whole, to be looked at. Longer ones pass, and pin the client.
 const MAX_TEXT_BYTES: usize = 256 * 1024;
 /// Other messages up to this size are kept until they are whole, so that a client that leaves within one leaves nothing on the connection.
@@ -180,6 +180,7 @@ impl Client {
             }
             _ => return false,
         };
+        self.names.put(b"", None);
         reply::command_complete(down, tag);
         reply::ready_for_query(down, Status::Idle);
         true
@@ -354,25 +355,17 @@ impl Exchange<'_> {
     }
 
     fn query(&mut self, message: &[u8]) -> Result<(), Broken> {
-        let mut note = None;
-        if self.client.rewrites {
-            let (text, _) = string(body(message)).ok_or(Broken("invalid string in message"))?;
-            let verdict = sql::scan(text);
-            self.guard_sequences(verdict.leaves);
-            if let Some(command) = &verdict.command {
-                note = self.command(command);
-            }
-            match &note {
-                // About names only, which the server does not know: a Query that does nothing takes its place, and its fate.
-                Some(Note { stand_in: Some(_), .. }) => {
-                    self.before_query();
-                    self.send(&[b'Q', 0, 0, 0, 5, 0], Expect::Query(note.map(Box::new)));
-                    return Ok(());
-                }
-                _ => self.leaves_by(&verdict),
-            }
-        }
+        let (text, _) = string(body(message)).ok_or(Broken("invalid string in message"))?;
+        let verdict = sql::scan(text);
+        self.guard_sequences(verdict.leaves);
+        let note = verdict.command.as_ref().and_then(|command| self.command(command));
         self.before_query();
+        if note.as_ref().is_some_and(|note| note.stand_in.is_some()) {
+            // About names only, which the server does not know: a Query that does nothing takes its place, and its fate.
+            self.send(&[b'Q', 0, 0, 0, 5, 0], Expect::Query(note.map(Box::new)));
+            return Ok(());
+        }
+        self.leaves_by(&verdict);
         self.send(message, Expect::Query(note.map(Box::new)));
         Ok(())
     }
@@ -381,11 +374,13 @@ impl Exchange<'_> {
     fn before_query(&mut self) {
         self.server.unsynced = false;
         self.server.unnamed = None;
+        self.client.names.put(b"", None);
     }
 
     /// What a command in a text of its own needs besides being run.
     pub(super) fn command(&mut self, command: &Command) -> Option<Note> {
         match command {
+            Command::Deallocate(_) | Command::DeallocateAll if !self.client.rewrites => None,
             Command::Deallocate(name) if !name.is_empty() && self.client.names.find(name).is_some() => {
                 let was = self.client.names.put(name, None);
                 Some(Note { stand_in: Some("DEALLOCATE"), undo: Undo::Name(name.clone(), was), ..Note::default() })
@@ -663,7 +658,7 @@ impl Exchange<'_> {
 
 /// Whom a name on the connection means.
 #[derive(Clone, Copy)]
-enum Target {
+pub(super) enum Target {
     /// The connection's unnamed statement.
     Unnamed,
     /// One of ours.
@@ -675,7 +670,7 @@ enum Target {
 }
 
 impl Target {
-    fn push(self, up: &mut BytesMut, name: &[u8]) {
+    pub(super) fn push(self, up: &mut BytesMut, name: &[u8]) {
         match self {
             Self::Unnamed => up.extend_from_slice(b"\0"),
             Self::Place(place) => our_name(up, place),

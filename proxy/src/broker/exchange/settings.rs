@@ -61,7 +61,12 @@ impl Exchange<'_> {
     pub(super) fn guard_sequences(&mut self, leaves: Traces) {
         self.client.counts_on_sequences |= leaves.has(Traces::SEQUENCE);
         let server = &mut *self.server;
-        if !self.client.counts_on_sequences || server.last_client == self.client.id || server.unsynced || server.status != b'I' {
+        if !self.client.rewrites
+            || !self.client.counts_on_sequences
+            || server.last_client == self.client.id
+            || server.unsynced
+            || server.status != b'I'
+        {
             return;
         }
         server.last_client = self.client.id;

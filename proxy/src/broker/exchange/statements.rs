@@ -114,6 +114,14 @@ impl Names {
         Some(statement)
     }
 
+    /// What the client calls the statement of this number. Looks at all of them: for errors.
+    pub(super) fn name_of(&self, number: u64) -> Option<&[u8]> {
+        if self.unnamed.as_ref().is_some_and(|statement| statement.number == number) {
+            return Some(b"");
+        }
+        self.named.iter().find(|(_, (_, statement))| statement.number == number).map(|(name, _)| &**name)
+    }
+
     /// Gives a statement that name, or takes the name away; returns whose it was.
     pub(super) fn put(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
         if name.is_empty() {
