@@ -1,7 +1,7 @@
 # Three commands: `make demo`, `make test`, `make bench`. Each installs what it needs (Debian packages, and says which) and builds.
 
 PACKAGES := redis-server redis-tools postgresql postgresql-contrib socat
-BENCH_PACKAGES := stunnel4 haproxy nginx-light libnginx-mod-stream
+BENCH_PACKAGES := stunnel4 haproxy nginx-light libnginx-mod-stream pgbouncer
 CARGO ?= cargo
 
 .PHONY: demo test bench lint packages bench-packages clients fmt
@@ -36,3 +36,4 @@ bench-packages:
 	@.ci/packages $(BENCH_PACKAGES)
 	@.ci/envoy
 	@.ci/ghostunnel
+	@.ci/pgbouncer

@@ -1,5 +1,5 @@
-//! Real clients through the built program, in front of the real servers: each with its own login, with a local password, and with none; those of
-//! Redis also through each way of sharing upstream connections, and directly, where they have to find the very same.
+//! Real clients through the built program, in front of the real servers: each with its own login, with a local password, and with none; also through
+//! each way of sharing upstream connections, and directly, where they have to find the very same.
 //!
 //! The programs in `clients/` do what their users do (values checked, 300 KB and more, pipelines, transactions, cancelled queries,
 //! notifications, errors verbatim, wrong passwords) and say `ok`. `.ci/clients` installs what they need; without it these tests fail.
@@ -16,7 +16,7 @@ mod servers;
 mod tokio_postgres_rs;
 
 use futures_util::future;
-use servers::{Door, PostgresLab, Program, RedisLab, Way};
+use servers::{PostgresLab, Program, RedisLab, Way};
 
 /// What `.ci/clients` installs.
 mod programs {
@@ -35,20 +35,23 @@ mod programs {
         Program::new("node", &[&Program::source("node", script)]).env("NODE_PATH", &modules)
     }
 
+    /// Compiled when it is started.
+    pub(super) fn java(source: &str) -> Program {
+        let driver = "/usr/share/java/postgresql.jar";
+        assert!(std::path::Path::new(driver).exists(), "{driver} is missing: run .ci/clients first");
+        Program::new("java", &["-XX:TieredStopAtLevel=1", "-cp", driver, &Program::source("jdbc", source)])
+    }
+
     pub(super) fn go(name: &str) -> Program {
         Program::new(&Program::built_go(name), &[])
     }
 }
 
-/// One client of PostgreSQL at every door at the same time.
-async fn postgres(name: &str, program: Program) {
+/// One client of PostgreSQL on each of these ways at the same time.
+async fn postgres(name: &str, program: Program, ways: &[Way]) {
     let lab = PostgresLab::shared().await;
     let program = &program;
-    tokio::join!(
-        lab.run(name, program, Door::OwnLogin),
-        lab.run(name, program, Door::LocalPassword),
-        lab.run(name, program, Door::NoPassword),
-    );
+    future::join_all(ways.iter().map(|way| lab.run(name, program, *way))).await;
 }
 
 /// One client of Redis on each of these ways at the same time.
@@ -66,45 +69,54 @@ async fn resubscribes(name: &str, program: Program, ways: &[Way]) {
     }
 }
 
-#[tokio::test]
-async fn psql() {
-    let lab = PostgresLab::shared().await;
-    postgres("psql", programs::shell("psql.sh").env("PSQL", &lab.client("psql"))).await;
+/// A test of each client of PostgreSQL on the ways of one list.
+macro_rules! postgres_clients {
+    ($module:ident, $ways:expr) => {
+        mod $module {
+            use super::{PostgresLab, Way, postgres, programs};
+
+            postgres_clients!(@ $ways;
+                psycopg: programs::python("postgres.py");
+                asyncpg: programs::python("asyncpg_pool.py");
+                node_pg: programs::node("postgres.js");
+                postgres_js: programs::node("postgres_js.js");
+                pgx_5: programs::go("pgx5");
+                pgx_4: programs::go("pgx4");
+                harbor_starts: programs::go("harborstart");
+                pgjdbc: programs::java("Postgres.java");
+            );
+
+            #[tokio::test]
+            async fn psql() {
+                let lab = PostgresLab::shared().await;
+                postgres("psql", programs::shell("psql.sh").env("PSQL", &lab.client("psql")), &$ways).await;
+            }
+
+            #[tokio::test]
+            async fn pgbench() {
+                let lab = PostgresLab::shared().await;
+                let program = programs::shell("pgbench.sh").env("PSQL", &lab.client("psql")).env("PGBENCH", &lab.client("pgbench"));
+                postgres("pgbench", program, &$ways).await;
+            }
+
+            #[tokio::test]
+            async fn tokio_postgres() {
+                let lab = PostgresLab::shared().await;
+                for way in $ways {
+                    crate::tokio_postgres_rs::visit(&lab, way).await.unwrap_or_else(|error| panic!("{way:?}: {error:?}\n{}", lab.log()));
+                }
+            }
+        }
+    };
+    (@ $ways:expr; $($name:ident: $program:expr;)+) => {
+        $(#[tokio::test] async fn $name() { postgres(stringify!($name), $program, &$ways).await; })+
+    };
 }
 
-#[tokio::test]
-async fn pgbench() {
-    let lab = PostgresLab::shared().await;
-    postgres("pgbench", programs::shell("pgbench.sh").env("PSQL", &lab.client("psql")).env("PGBENCH", &lab.client("pgbench"))).await;
-}
-
-#[tokio::test]
-async fn psycopg() {
-    postgres("psycopg", programs::python("postgres.py")).await;
-}
-
-#[tokio::test]
-async fn node_pg() {
-    postgres("node_pg", programs::node("postgres.js")).await;
-}
-
-#[tokio::test]
-async fn pgx_5() {
-    postgres("pgx_5", programs::go("pgx5")).await;
-}
-
-#[tokio::test]
-async fn pgx_4() {
-    postgres("pgx_4", programs::go("pgx4")).await;
-}
-
-#[tokio::test]
-async fn tokio_postgres() {
-    let lab = PostgresLab::shared().await;
-    for door in Door::ALL {
-        tokio_postgres_rs::visit(&lab, door).await.unwrap_or_else(|error| panic!("{door:?}: {error:?}\n{}", lab.log()));
-    }
-}
+postgres_clients!(postgres_direct, [Way::Direct]);
+postgres_clients!(postgres_relay, Way::RELAY);
+postgres_clients!(postgres_session, [Way::Session]);
+postgres_clients!(postgres_transaction, [Way::Transaction]);
 
 /// A test of each client of Redis on the ways of one list.
 macro_rules! redis_clients {

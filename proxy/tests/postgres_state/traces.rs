@@ -1,6 +1,6 @@
 //! Locks, channels, temporary tables and their like: left by one client, looked for by the next, by the one beside it, and after they are gone.
 
-use crate::pg_modes::message::{parse, query, run, sync, terminate, unnamed};
+use crate::pg_modes::message::{describe, flush, parse, query, run, sync, terminate, unnamed};
 use crate::pg_modes::{Bed, Client, Mode, in_every_mode};
 
 in_every_mode!(
@@ -11,6 +11,7 @@ in_every_mode!(
     locks_for_a_transaction_hold_nobody_up,
     a_migrators_lock_excludes_the_other,
     notifications_reach_who_listens,
+    listening_by_the_extended_protocol,
     sequences_remember_their_own_client,
     hidden_in_a_function
 );
@@ -182,6 +183,23 @@ async fn locks_for_a_transaction_hold_nobody_up(mode: Mode) {
     client.query("begin; create temp table only_here (i int) on commit drop; commit").await;
     assert_eq!(client.value(TEMPORARY).await, "0");
     assert_eq!(beside.value(TEMPORARY).await, "0");
+}
+
+/// As asyncpg does: in two steps, after a query that was cancelled.
+async fn listening_by_the_extended_protocol(mode: Mode) {
+    let bed = Bed::with(mode, 2, &[]).await;
+    let (mut listener, mut other) = (bed.client().await, bed.client().await);
+    for round in 0..20 {
+        let name = format!("__asyncpg_stmt_{round}__");
+        listener.send(&[parse(&name, "LISTEN \"news\"", &[]), describe(b'S', &name), flush()]).await;
+        assert_eq!(listener.take(3).await, "1 t() n");
+        assert_eq!(listener.ask(&[run(&name, &[]), sync()]).await, "2 C(LISTEN) Z(I)");
+        other.send(&[parse("", "select pg_notify($1, 'first')", &[]), describe(b'S', ""), flush()]).await;
+        assert_eq!(other.take(3).await, "1 t(25) T(pg_notify)");
+        assert_eq!(other.ask(&[run("", &[Some("news")]), sync()]).await, "2 D() C(SELECT 1) Z(I)");
+        assert_eq!(listener.take(1).await, "A(news,first)", "round {round}");
+        assert_eq!(listener.query("unlisten *").await, "C(UNLISTEN) Z(I)");
+    }
 }
 
 /// As golang-migrate does, of which two start at once.

@@ -33,12 +33,24 @@ pub(crate) struct Dial {
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
-/// A request whose answer has a known length.
+/// A request, and how its answer is known to be whole.
 #[derive(Clone)]
 pub(crate) struct Ask {
     request: Arc<[u8]>,
-    answer_len: usize,
+    answer: Answer,
 }
+
+#[derive(Clone, Copy)]
+enum Answer {
+    /// So many bytes of RESP.
+    Resp(usize),
+    /// PostgreSQL's messages up to ReadyForQuery.
+    Ready,
+}
+
+const READY: &[u8] = b"Z\0\0\0\x05I";
+/// What PostgreSQL says of itself at a login is less than half of this.
+const READY_BYTES: usize = 4096;
 
 /// How long requests took, and how many fit into a second.
 pub(crate) struct Times {
@@ -62,14 +74,18 @@ pub(crate) struct Crowd {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// `clients` loops of connect, ask, close for `span`.
-pub(crate) async fn per_request(dial: &Dial, ask: &Ask, clients: u8, span: Duration) -> Result<Times> {
+/// `clients` loops of connect, ask (one after the other), close for `span`.
+pub(crate) async fn per_request(dial: &Dial, asks: &[Ask], clients: u8, span: Duration) -> Result<Times> {
     side_by_side((0..clients).map(Sources::new).collect(), span, |mut sources| {
-        let (dial, ask) = (dial.clone(), ask.clone());
+        let (dial, asks) = (dial.clone(), asks.to_vec());
         async move {
-            let (mut answer, mut watch) = (vec![0; ask.answer_len], Watch::start()?);
+            let mut watch = Watch::start()?;
+            let mut answers: Vec<_> = asks.iter().map(Ask::buffer).collect();
             while watch.runs_for(span) {
-                ask.once(&mut *dial.open_from(&mut sources).await?, &mut answer).await?;
+                let mut stream = dial.open_from(&mut sources).await?;
+                for (ask, answer) in asks.iter().zip(&mut answers) {
+                    ask.once(&mut *stream, answer).await?;
+                }
                 watch.lap();
             }
             Ok((watch.stop(), ()))
@@ -84,7 +100,7 @@ pub(crate) async fn per_connection(dial: &Dial, ask: &Ask, clients: usize, span:
     side_by_side(vec![(); clients], span, |()| {
         let (dial, ask) = (dial.clone(), ask.clone());
         async move {
-            let (mut stream, mut answer) = (dial.open().await?, vec![0; ask.answer_len]);
+            let (mut stream, mut answer) = (dial.open().await?, ask.buffer());
             for _ in 0..WARM_UP {
                 ask.once(&mut *stream, &mut answer).await?;
             }
@@ -119,7 +135,7 @@ impl Crowd {
         let opened = side_by_side(shares, allowed, |share| {
             let (dial, ask) = (self.dial.clone(), ask.clone());
             async move {
-                let (mut opened, mut answer) = (Vec::new(), vec![0; ask.answer_len]);
+                let (mut opened, mut answer) = (Vec::new(), ask.buffer());
                 for _ in 0..share {
                     let mut stream = dial.open().await?;
                     ask.once(&mut *stream, &mut answer).await?;
@@ -141,7 +157,7 @@ impl Crowd {
         let asked = side_by_side(groups, span, |mut group| {
             let ask = ask.clone();
             async move {
-                let (mut answer, mut watch, mut turn) = (vec![0; ask.answer_len], Watch::start()?, 0);
+                let (mut answer, mut watch, mut turn) = (ask.buffer(), Watch::start()?, 0);
                 while watch.runs_for(span) {
                     let stream = group.get_mut(turn).context("fewer clients than were to ask at a time")?;
                     ask.once(&mut **stream, &mut answer).await?;
@@ -245,7 +261,20 @@ impl Sources {
 
 impl Ask {
     pub(crate) fn new(request: Vec<u8>, answer_len: usize) -> Self {
-        Self { request: request.into(), answer_len }
+        Self { request: request.into(), answer: Answer::Resp(answer_len) }
+    }
+
+    /// Messages of PostgreSQL's protocol, answered by messages that end in ReadyForQuery.
+    pub(crate) fn until_ready(request: Vec<u8>) -> Self {
+        Self { request: request.into(), answer: Answer::Ready }
+    }
+
+    /// Room for the answer.
+    fn buffer(&self) -> Vec<u8> {
+        match self.answer {
+            Answer::Resp(length) => vec![0; length],
+            Answer::Ready => vec![0; READY_BYTES],
+        }
     }
 
     async fn once(&self, stream: &mut dyn Stream, answer: &mut [u8]) -> Result<()> {
@@ -256,12 +285,20 @@ impl Ask {
         while let Some(rest) = answer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let read = stream.read(rest).await?;
             filled += read;
-            let refused = answer.first() == Some(&b'-') && answer.get(..filled).is_some_and(|begin| begin.ends_with(b"\r\n"));
+            let so_far = answer.get(..filled).unwrap_or_default();
+            let refused = so_far.first() == Some(&b'-') && so_far.ends_with(b"\r\n");
+            if matches!(self.answer, Answer::Ready) && so_far.ends_with(READY) && so_far.first() != Some(&b'E') {
+                return Ok(());
+            }
             if read == 0 || refused {
                 break;
             }
         }
-        if filled < answer.len() || !matches!(answer.first(), Some(b'$' | b'+')) || !answer.ends_with(b"\r\n") {
+        if matches!(self.answer, Answer::Ready)
+            || filled < answer.len()
+            || !matches!(answer.first(), Some(b'$' | b'+'))
+            || !answer.ends_with(b"\r\n")
+        {
             let begin = answer.get(..filled.min(80)).unwrap_or_default();
             bail!("an unexpected answer: {:?}", String::from_utf8_lossy(begin));
         }

@@ -32,6 +32,8 @@ const CONNECT_CLIENTS: u8 = 20;
 /// Clients that ask at a time while many more are connected: as many as in the other rows, or as few as the smallest crowd has.
 const BUSY: usize = 50;
 const CALM: usize = 10;
+/// Transactions per second of the rows that ask for latency: far below what any pooler can carry.
+const RATE: u32 = 2_000;
 /// Idle clients of a peer that has a process or a thread for each.
 const FORKED: usize = 1_000;
 
@@ -94,9 +96,9 @@ impl Bench {
     /// 20 clients, each in a loop: connect, GET, close.
     pub(crate) async fn connect(&self, peer: &Peer) -> Result<Figures> {
         let ask = small_get();
-        per_request(&self.dial(peer), &ask, CONNECT_CLIENTS, WARM_UP).await?;
+        per_request(&self.dial(peer), std::slice::from_ref(&ask), CONNECT_CLIENTS, WARM_UP).await?;
         let meter = Meter::start(peer, self.redis.pid())?;
-        let times = per_request(&self.dial(peer), &ask, CONNECT_CLIENTS, self.span).await?;
+        let times = per_request(&self.dial(peer), std::slice::from_ref(&ask), CONNECT_CLIENTS, self.span).await?;
         let mut figures = Figures::new();
         meter.stop(&mut figures, times.count()).await?;
         times.record("connect", &mut figures);
@@ -180,6 +182,53 @@ impl Bench {
         wanted.min((fit / 100 * 100).max(CALM))
     }
 
+    /// A loop of 20 clients that need no password: connect, log in, ask once, close.
+    pub(crate) async fn pg_connect(&self, peer: &Peer) -> Result<Figures> {
+        let asks = [Ask::until_ready(log_in()), Ask::until_ready(query("select 1"))];
+        per_request(&self.dial(peer), &asks, CONNECT_CLIENTS, WARM_UP).await?;
+        let postgres = self.postgres.as_ref().context("PostgreSQL is not running")?;
+        let meter = Meter::start(peer, postgres.pid())?;
+        let times = per_request(&self.dial(peer), &asks, CONNECT_CLIENTS, self.span).await?;
+        let mut figures = Figures::new();
+        meter.stop(&mut figures, times.count()).await?;
+        times.record("connect", &mut figures);
+        Ok(figures)
+    }
+
+    /// Memory per client that has logged in and asks for nothing.
+    pub(crate) async fn pg_idle(&self, peer: &Peer) -> Result<Figures> {
+        let base = peer.usage().pss_bytes as f64;
+        let mut crowd = Crowd::new(self.dial(peer));
+        crowd.grow(self.fitting(peer, self.idle_clients / 2), &Ask::until_ready(log_in())).await?;
+        let (full, count) = (peer.usage().pss_bytes as f64, crowd.len() as f64);
+        drop(crowd);
+        let idle_kib = (full - base) / 1024.0 / count.max(1.0);
+        Ok(Figures::from([("base_mib".into(), base / 1024.0 / 1024.0), ("idle_kib".into(), idle_kib), ("clients".into(), count)]))
+    }
+
+    /// Latency while `clients` together begin so many transactions per second, counted from when each was due.
+    pub(crate) async fn pg_rate(&self, peer: &Peer, clients: u32) -> Result<Figures> {
+        let postgres = self.postgres.as_ref().context("PostgreSQL is not running")?;
+        let dir = tempfile::tempdir()?;
+        let prefix = dir.path().join("log").display().to_string();
+        let (clients, seconds, rate) = (clients.to_string(), self.span.as_secs().max(1).to_string(), RATE.to_string());
+        let jobs = if clients == "1" { "1" } else { "2" };
+        let steady =
+            ["-S", "-n", "-c", &clients, "-j", jobs, "-M", "extended", "-R", &rate, "-T", &seconds, "--log", "--log-prefix", &prefix];
+        let meter = Meter::start(peer, postgres.pid())?;
+        pgbench(postgres, peer, &steady).await?;
+        let mut micros = Vec::new();
+        for file in std::fs::read_dir(dir.path())? {
+            let text = std::fs::read_to_string(file?.path())?;
+            micros.extend(text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u32>().ok()));
+        }
+        micros.sort_unstable();
+        let at = |part: usize| micros.get(micros.len() * part / 1000).copied().map(f64::from).context("pgbench logged nothing");
+        let mut figures = Figures::from([("p50_us".into(), at(500)?), ("p95_us".into(), at(950)?), ("p99_us".into(), at(990)?)]);
+        meter.stop(&mut figures, micros.len() as f64).await?;
+        Ok(figures)
+    }
+
     /// `pgbench -S` with 16 clients; `protocol` is pgbench's word: `simple`, `prepared`.
     pub(crate) async fn pgbench(&self, peer: &Peer, protocol: &str) -> Result<Figures> {
         let postgres = self.postgres.as_ref().context("PostgreSQL is not running")?;
@@ -208,6 +257,18 @@ pub(crate) async fn pgbench(postgres: &Postgres, peer: &Peer, arguments: &[&str]
     command.env("PGHOST", if peer.tls { "localhost" } else { "127.0.0.1" }).env("PGPASSWORD", postgres.password());
     command.env("PGSSLMODE", if peer.tls { "verify-full" } else { "disable" }).env("PGSSLROOTCERT", postgres.ca_file());
     run(command, PATIENCE * 3).await
+}
+
+/// A first message that asks for no more than it must.
+fn log_in() -> Vec<u8> {
+    let parameters = b"user\0postgres\0database\0postgres\0\0";
+    let length = u32::try_from(parameters.len() + 8).unwrap_or_default();
+    [&length.to_be_bytes()[..], &[0, 3, 0, 0], parameters].concat()
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    let length = u32::try_from(sql.len() + 5).unwrap_or_default();
+    [b"Q", &length.to_be_bytes()[..], sql.as_bytes(), b"\0"].concat()
 }
 
 /// One line of `redis-benchmark --csv`.

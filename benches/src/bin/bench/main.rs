@@ -32,7 +32,24 @@ use crate::peers::{POSTGRES, Peer, REDIS, Target, is_direct, is_ours, takes_part
 use crate::programs::locate;
 use crate::report::{Measurement, Report, machine, version};
 
-const ROWS: &[&str] = &["c50", "pipeline", "one", "connect", "big", "idle", "scale", "pg-simple", "pg-prepared"];
+const ROWS: &[&str] = &[
+    "c50",
+    "pipeline",
+    "one",
+    "connect",
+    "big",
+    "idle",
+    "scale",
+    "pg-simple",
+    "pg-extended",
+    "pg-prepared",
+    "pg-rate-1",
+    "pg-rate-20",
+    "pg-rate-60",
+    "pg-rate-400",
+    "pg-connect",
+    "pg-idle",
+];
 
 /// What the command line asks for.
 struct Options {
@@ -75,7 +92,7 @@ impl Bench {
         let mut tls = tls::client_config(authority, None)?.as_ref().clone();
         tls.resumption = Resumption::disabled();
         let postgres = if options.rows.iter().any(|row| row.starts_with("pg-")) {
-            Some(Postgres::builder(authority).certificate(certificate).start().await?)
+            Some(Postgres::builder(authority).certificate(certificate).max_connections(500).start().await?)
         } else {
             None
         };
@@ -95,10 +112,11 @@ impl Bench {
     fn target(&self, row: &str) -> Result<Target> {
         Ok(if row.starts_with("pg-") {
             let postgres = self.postgres.as_ref().context("PostgreSQL is not running")?;
-            Target { scheme: "postgresql", ports: (postgres.port(), postgres.port()), ca: postgres.ca_file() }
+            let password = Some(postgres.password().to_owned());
+            Target { scheme: "postgresql", ports: (postgres.port(), postgres.port()), ca: postgres.ca_file(), password }
         } else {
             let plain = self.redis.plain_port().context("Redis has no plaintext port")?;
-            Target { scheme: "rediss", ports: (self.redis.port(), plain), ca: self.redis.ca_file() }
+            Target { scheme: "rediss", ports: (self.redis.port(), plain), ca: self.redis.ca_file(), password: None }
         })
     }
 
@@ -112,7 +130,14 @@ impl Bench {
             "idle" => self.idle(peer).await,
             "scale" => self.scale(peer).await,
             "pg-simple" => self.pgbench(peer, "simple").await,
+            "pg-extended" => self.pgbench(peer, "extended").await,
             "pg-prepared" => self.pgbench(peer, "prepared").await,
+            "pg-rate-1" => self.pg_rate(peer, 1).await,
+            "pg-rate-20" => self.pg_rate(peer, 20).await,
+            "pg-rate-60" => self.pg_rate(peer, 60).await,
+            "pg-rate-400" => self.pg_rate(peer, 400).await,
+            "pg-connect" => self.pg_connect(peer).await,
+            "pg-idle" => self.pg_idle(peer).await,
             _ => bail!("there is no row {row}"),
         }
     }
@@ -123,7 +148,7 @@ async fn measure(bench: &Bench, row: &'static str, options: &Options, report: &m
     let all = if row.starts_with("pg-") { POSTGRES } else { REDIS };
     let names: Vec<_> = all.iter().copied().filter(|name| options.peers.contains(name) && takes_part(name, row)).collect();
     // Memory of a program that has served before is not what it needs, and ten thousand clients take long to connect.
-    let once = ["idle", "scale"].contains(&row);
+    let once = ["idle", "scale", "pg-idle"].contains(&row);
     let target = bench.target(row)?;
     let mut running = Vec::new();
     for name in &names {
@@ -153,6 +178,11 @@ async fn measure(bench: &Bench, row: &'static str, options: &Options, report: &m
         }
     }
     Ok(())
+}
+
+/// Of Redis and of PostgreSQL, each once.
+fn all_peers() -> Vec<&'static str> {
+    REDIS.iter().chain(POSTGRES.iter().filter(|name| !REDIS.contains(name))).copied().collect()
 }
 
 fn line(row: &str, peer: &str, round: usize, figures: &Figures, error: Option<&str>) -> String {
@@ -197,7 +227,7 @@ impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>> {
         let here = std::env::current_exe()?;
         let proxy = here.parent().unwrap_or_else(|| Path::new(".")).join("redis-tls-proxy");
-        let every = REDIS.to_vec();
+        let every = all_peers();
         let mut options = Self { rounds: 3, quick: false, rows: ROWS.to_vec(), peers: every, proxy, out: PathBuf::new() };
         let mut out = None;
         while let Some(flag) = arguments.next() {
@@ -206,19 +236,19 @@ impl Options {
                 "--rounds" => options.rounds = value()?.parse().context("--rounds needs a number")?,
                 "--quick" => (options.quick, options.rounds) = (true, 1),
                 "--only" => options.rows = choose(&value()?, ROWS)?,
-                "--peers" => options.peers = choose(&value()?, REDIS)?,
+                "--peers" => options.peers = choose(&value()?, &all_peers())?,
                 "--proxy" => options.proxy = value()?.into(),
                 "--out" => out = Some(PathBuf::from(value()?)),
                 "--help" => {
                     say("bench [--rounds 3] [--quick] [--only ROW,…] [--peers NAME,…] [--proxy PATH] [--out DIR]")?;
-                    say(&format!("rows: {}\npeers: {}", ROWS.join(", "), REDIS.join(", ")))?;
+                    say(&format!("rows: {}\npeers: {}", ROWS.join(", "), all_peers().join(", ")))?;
                     return Ok(None);
                 }
                 _ => bail!("there is no {flag}; try --help"),
             }
         }
         // A part of the picture must not take the place of the whole one.
-        let whole = !options.quick && options.rows.len() == ROWS.len() && options.peers.len() == REDIS.len();
+        let whole = !options.quick && options.rows.len() == ROWS.len() && options.peers.len() == all_peers().len();
         options.out = out.unwrap_or_else(|| PathBuf::from(if whole { "benches/results" } else { "benches/results/raw" }));
         Ok(Some(options))
     }

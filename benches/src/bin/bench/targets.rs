@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::peers::{MULTIPLEX, OURS, REDIS, is_direct, is_ours, is_relay, split};
+use crate::peers::{MULTIPLEX, OURS, POSTGRES, REDIS, TRANSACTION, is_direct, is_ours, is_pooler, is_relay, split};
 use crate::tables::Better::{self, Less, More};
 
 /// A row, a figure in it, and which way is better.
@@ -82,11 +82,22 @@ const GOALS: &[Goal] = &[
     goal("memory of an idle client in KiB", MULTIPLEX, ("idle", "idle_kib", Less), 4.0, Against::Itself),
     goal("CPU per request with ever more clients, to that with 10", OURS, ("scale", "growth", Less), 1.3, Against::Itself),
     goal("CPU per request with ever more clients, to that with 10", MULTIPLEX, ("scale", "growth", Less), 1.3, Against::Itself),
+    goal("PostgreSQL, prepared, transactions per second", TRANSACTION, ("pg-prepared", "tps", More), 1.5, Against::Best(is_pooler)),
+    goal(
+        "PostgreSQL, prepared, transactions per second",
+        TRANSACTION,
+        ("pg-prepared", "tps", More),
+        0.75,
+        Against::Peer("direct TLS", "tps"),
+    ),
+    goal("PostgreSQL, prepared, proxy CPU per transaction", TRANSACTION, ("pg-prepared", "cpu_us", Less), 0.6, Against::Best(is_pooler)),
+    goal("PostgreSQL, simple, transactions per second", TRANSACTION, ("pg-simple", "tps", More), 1.4, Against::Best(is_pooler)),
+    goal("memory of an idle PostgreSQL client in KiB", TRANSACTION, ("pg-idle", "idle_kib", Less), 4.0, Against::Itself),
     goal("the same, always 10 clients at a time", MULTIPLEX, ("scale", "calm_growth", Less), 1.3, Against::Itself),
 ];
 
 fn is_peer(name: &str) -> bool {
-    !is_direct(name) && !is_ours(name)
+    !is_direct(name) && !is_ours(name) && !is_pooler(name)
 }
 
 fn is_relaying_peer(name: &str) -> bool {
@@ -117,7 +128,8 @@ impl Goal {
         let (against, theirs) = match self.against {
             Against::Peer(peer, figure) => (peer, median(row, peer, figure)?),
             Against::Best(among) => {
-                let peers = REDIS.iter().filter(|name| among(name)).filter_map(|name| Some((*name, median(row, name, figure)?)));
+                let peers =
+                    REDIS.iter().chain(POSTGRES).filter(|name| among(name)).filter_map(|name| Some((*name, median(row, name, figure)?)));
                 peers.reduce(|best, next| if better.of(next.1, best.1) { next } else { best })?
             }
             Against::Itself => ("-", 1.0),

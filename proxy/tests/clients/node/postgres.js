@@ -39,13 +39,14 @@ async function transactions(client) {
 }
 
 async function cancels(client, other) {
-  const { rows: [{ pid }] } = await client.query('select pg_backend_pid() as pid');
-  const query = new Query('select pg_sleep(30)');
+  // By its text: which process it runs in may change from query to query.
+  const text = `select pg_sleep(30) /* ${schema} */`;
+  const query = new Query(text);
   const ended = new Promise((resolve, reject) => query.on('error', resolve).on('end', () => reject(new Error('not cancelled'))));
   client.query(query);
   // A cancel that comes before its query is lost.
-  const sleeping = "select 1 from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'";
-  while ((await other.query(sleeping, [pid])).rows.length === 0);
+  const sleeping = "select 1 from pg_stat_activity where query = $1 and wait_event = 'PgSleep'";
+  while ((await other.query(sleeping, [text])).rows.length === 0);
   new Client().cancel(client, query);
   assert.equal((await ended).code, '57014');
   assert.equal((await client.query('select 1 as one')).rows[0].one, 1);

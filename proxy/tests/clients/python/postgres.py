@@ -95,20 +95,22 @@ def copies(conn):
 
 
 def cancels(conn, other):
+    # By its text: which process it runs in may change from query to query.
+    text = f"select pg_sleep(30) /* {SCHEMA} */"
     for cancel in (conn.cancel, conn.cancel_safe):
         cancelled = []
 
         def sleep():
             try:
-                conn.execute("select pg_sleep(30)")
+                conn.execute(text)
             except errors.QueryCanceled as error:
                 cancelled.append(error)
 
         thread = threading.Thread(target=sleep)
         thread.start()
         # A cancel that comes before its query is lost.
-        sleeping = "select 1 from pg_stat_activity where pid = %s and wait_event = 'PgSleep'"
-        while other.execute(sleeping, (conn.info.backend_pid,)).fetchone() is None:
+        sleeping = "select 1 from pg_stat_activity where query = %s and wait_event = 'PgSleep'"
+        while other.execute(sleeping, (text,)).fetchone() is None:
             pass
         cancel()
         thread.join(10)

@@ -8,14 +8,14 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, Error, IsolationLevel, NoTls};
 
-use super::servers::{Door, Key, PostgresLab};
+use super::servers::{Key, PostgresLab, Way};
 
 const SOON: Duration = Duration::from_secs(10);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-pub(crate) async fn visit(lab: &PostgresLab, door: Door) -> Result<()> {
-    let key = lab.key(door);
+pub(crate) async fn visit(lab: &PostgresLab, way: Way) -> Result<()> {
+    let key = lab.key(way);
     let (mut client, mut notices) = connect(&key, key.password).await?;
     let who = client.query_one("select current_user::text, current_database()::text, current_setting('application_name')", &[]).await?;
     assert_eq!((who.get(0), who.get(1), who.get(2)), ("app", "app", "a 'name' \\ of ours"));

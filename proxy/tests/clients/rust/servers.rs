@@ -34,14 +34,17 @@ pub(crate) enum Door {
     NoPassword,
 }
 
-/// Which way a client of Redis takes; on each it must see the same.
+/// Which way a client takes; on each it must see the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// Plaintext, without the proxy, with the server's own password.
     Direct,
     Relay(Door),
     Session,
+    /// Redis alone.
     Multiplex,
+    /// PostgreSQL alone.
+    Transaction,
 }
 
 /// What a client says when it logs in, and where.
@@ -64,7 +67,7 @@ pub(crate) struct Program {
 /// PostgreSQL behind the proxy.
 pub(crate) struct PostgresLab {
     proxy: Proxy,
-    ports: [u16; 3],
+    ports: [u16; 5],
     server: Postgres,
     _files: TempDir,
 }
@@ -81,8 +84,6 @@ pub(crate) struct RedisLab {
 }
 
 impl Door {
-    pub(crate) const ALL: [Self; 3] = [Self::OwnLogin, Self::LocalPassword, Self::NoPassword];
-
     fn name(self) -> &'static str {
         match self {
             Self::OwnLogin => "own",
@@ -110,16 +111,20 @@ impl Way {
     /// Through the modes that are there.
     pub(crate) const ALL: [Self; 4] =
         [Self::Direct, Self::Relay(Door::OwnLogin), Self::Relay(Door::LocalPassword), Self::Relay(Door::NoPassword)];
+    pub(crate) const RELAY: [Self; 3] = [Self::Relay(Door::OwnLogin), Self::Relay(Door::LocalPassword), Self::Relay(Door::NoPassword)];
     pub(crate) const POOLED: [Self; 2] = [Self::Session, Self::Multiplex];
     /// Those of the proxy, in the order of its listeners.
     const PROXIED: [Self; 5] =
         [Self::Relay(Door::OwnLogin), Self::Relay(Door::LocalPassword), Self::Relay(Door::NoPassword), Self::Session, Self::Multiplex];
+    /// The same, for PostgreSQL.
+    const PROXIED_POSTGRES: [Self; 5] =
+        [Self::Relay(Door::OwnLogin), Self::Relay(Door::LocalPassword), Self::Relay(Door::NoPassword), Self::Session, Self::Transaction];
 
     fn door(self) -> Door {
         match self {
             Self::Direct => Door::OwnLogin,
             Self::Relay(door) => door,
-            Self::Session | Self::Multiplex => Door::LocalPassword,
+            Self::Session | Self::Multiplex | Self::Transaction => Door::LocalPassword,
         }
     }
 
@@ -129,12 +134,13 @@ impl Way {
             Self::Relay(door) => door.name(),
             Self::Session => "session",
             Self::Multiplex => "multiplex",
+            Self::Transaction => "transaction",
         }
     }
 
     fn pool(self) -> &'static str {
         match self {
-            Self::Session | Self::Multiplex => self.name(),
+            Self::Session | Self::Multiplex | Self::Transaction => self.name(),
             Self::Direct | Self::Relay(_) => "relay",
         }
     }
@@ -165,9 +171,9 @@ impl PostgresLab {
 
     async fn start() -> Self {
         let authority = Authority::new().unwrap();
-        let server = Postgres::builder(&authority).user(USER, PASSWORD, USER).ssl_only().max_connections(150).start().await.unwrap();
+        let server = Postgres::builder(&authority).user(USER, PASSWORD, USER).max_connections(250).start().await.unwrap();
         let port = server.port();
-        let listeners = Door::ALL.map(|door| (door, door.name(), "relay"));
+        let listeners = Way::PROXIED_POSTGRES.map(|way| (way.door(), way.name(), way.pool()));
         let (proxy, ports, files) = proxy(&authority, listeners, |door| match door {
             Door::OwnLogin => format!("postgresql://localhost:{port}"),
             Door::LocalPassword | Door::NoPassword => format!("postgresql://{USER}@localhost:{port}/{USER}"),
@@ -176,9 +182,10 @@ impl PostgresLab {
         Self { proxy, ports, server, _files: files }
     }
 
-    pub(crate) fn key(&self, door: Door) -> Key {
-        let port = self.ports[door as usize];
-        match door {
+    pub(crate) fn key(&self, way: Way) -> Key {
+        let listener = Way::PROXIED_POSTGRES.iter().position(|proxied| *proxied == way);
+        let port = listener.map_or(self.server.port(), |listener| self.ports[listener]);
+        match way.door() {
             Door::OwnLogin => Key { port, user: USER, password: Some(PASSWORD), is_checked: true },
             Door::LocalPassword => Key { port, user: "harbor", password: Some(LOCAL_PASSWORD), is_checked: true },
             Door::NoPassword => Key { port, user: "harbor", password: None, is_checked: false },
@@ -195,17 +202,18 @@ impl PostgresLab {
     }
 
     /// Runs it to its end; it must say `ok` and nothing else.
-    pub(crate) async fn run(&self, name: &str, program: &Program, door: Door) {
-        let key = self.key(door);
-        let mut command = program.command(name, door.name(), &key);
+    pub(crate) async fn run(&self, name: &str, program: &Program, way: Way) {
+        let key = self.key(way);
+        let mut command = program.command(name, way.name(), &key);
         command.env("PGHOST", "127.0.0.1").env("PGPORT", key.port.to_string()).env("PGUSER", key.user).env("PGDATABASE", USER);
         // What clients do whom nobody tells: ask for TLS, and go on without when it is declined.
-        command.env("PGSSLMODE", "prefer").env("PGCONNECT_TIMEOUT", "10").env("PGPASSFILE", "/nonexistent").env("EXPECT_USER", USER);
+        let tls = if way == Way::Direct { "disable" } else { "prefer" };
+        command.env("PGSSLMODE", tls).env("PGCONNECT_TIMEOUT", "10").env("PGPASSFILE", "/nonexistent").env("EXPECT_USER", USER);
         match key.password {
             Some(password) => command.env("PGPASSWORD", password),
             None => command.env_remove("PGPASSWORD"),
         };
-        run(&command, name, door, &self.proxy).await;
+        run(&command, name, way, &self.proxy).await;
     }
 }
 

@@ -100,16 +100,16 @@ func copies(ctx context.Context, conn *pgx.Conn, schema string) {
 }
 
 func cancels(ctx context.Context, conn, other *pgx.Conn) {
-	var pid int
-	check.Fine(conn.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid))
+	// By its text: which process it runs in may change from query to query.
+	sleep := fmt.Sprintf("select pg_sleep(30) /* %s */", os.Getenv("PREFIX"))
 	ended := make(chan error)
 	go func() {
-		_, err := conn.Exec(ctx, "select pg_sleep(30)")
+		_, err := conn.Exec(ctx, sleep)
 		ended <- err
 	}()
 	// A cancel that comes before its query is lost.
 	for asleep := false; !asleep; {
-		row := other.QueryRow(ctx, "select exists (select from pg_stat_activity where pid = $1 and wait_event = 'PgSleep')", pid)
+		row := other.QueryRow(ctx, "select exists (select from pg_stat_activity where query = $1 and wait_event = 'PgSleep')", sleep)
 		check.Fine(row.Scan(&asleep))
 	}
 	check.Fine(conn.PgConn().CancelRequest(ctx))
