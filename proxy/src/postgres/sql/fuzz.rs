@@ -20,7 +20,7 @@ pub fn fuzz(data: &[u8]) {
     }
 
     let (leaves, ends) = loose::read(data);
-    let loosely = Verdict { leaves: leaves | Traces::UNSEEN, ends, command: None };
+    let loosely = Verdict { leaves: leaves | Traces::UNSEEN, ends, resets: false, command: None };
     assert!(covers(&loosely, &verdict), "read loosely {loosely:?}, strictly {verdict:?}");
 
     let other = with(b"LISTEN x;", b"");

@@ -265,3 +265,15 @@ fn nanoseconds_per_text() {
     print("rows", &format!("INSERT INTO t VALUES {}", "(4711, 'some text of a usual length', now()),\n".repeat(2000)));
     print("string", &format!("INSERT INTO t VALUES ('{}')", "0123456789abcdef".repeat(10_000)));
 }
+
+#[test]
+fn what_is_reset_behind_everything_is_not_left() {
+    let pool = scan(b"SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;");
+    assert_eq!((pool.leaves, pool.ends, pool.resets, pool.command), (Traces::NONE, true, true, None));
+    assert!(scan(b"SET a.b = 1; RESET ALL").resets);
+    for left in ["RESET ALL; SET a.b = 1", "RESET ALL; SELECT set_config('a.b', '1', false)", "SET a.b = 1; BEGIN; RESET ALL; ROLLBACK"] {
+        let verdict = scan(left.as_bytes());
+        assert!(!verdict.resets && verdict.leaves.has(Traces::SETTING), "{left}: {verdict:?}");
+    }
+    assert!(!scan(b"RESET ALL").resets, "a command of its own");
+}
