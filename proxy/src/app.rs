@@ -4,6 +4,7 @@
 //! threads. The calling thread looks at files and names, and leads the drain.
 
 mod pooled;
+mod share;
 
 use std::cell::Cell;
 use std::io;
@@ -182,7 +183,7 @@ impl App {
                 let _ = timeout(upstream.config().connect_timeout, upstream.resolve()).await;
             }
         });
-        tokio::join!(files, join_all(names));
+        tokio::join!(files, join_all(names), join_all(self.listeners.iter().map(|shared| share::follow(shared))));
     }
 
     /// Every worker is complete before the first accepts: a crowd that uses up the descriptors must not find half of them.
@@ -263,7 +264,7 @@ impl Shared {
             postgres: Arc::new(PostgresServer::new(Arc::clone(&upstream), listener.pool.prepared_statements)),
             upstream,
             places: Arc::new(Places::new(listener.max_clients)),
-            budget: Budget::new(listener.pool.size),
+            budget: share::budget(&listener, &metrics),
             clients: Arc::default(),
             client_tls: client_tls.transpose()?,
             client_secret,

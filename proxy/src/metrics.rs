@@ -94,6 +94,10 @@ pub struct ListenerMetrics {
     pub pool_wait: Histogram,
     /// How clients, and lanes, got their upstream connection.
     pub leases: By<LeaseOutcome, IntCounter>,
+    /// Upstream connections that this process may have now; 0 where there is no limit, or no share yet.
+    pub pool_limit: IntGauge,
+    /// Proxies that share the connection budget, with this one; 0 where none is shared.
+    pub pool_peers: IntGauge,
     /// Upstream connections thrown away by the pool, or as lanes.
     pub evictions: By<EvictReason, IntCounter>,
     /// Times the upstream's name pointed to other addresses than before.
@@ -157,6 +161,8 @@ struct Families {
     tls_errors: IntCounterVec,
     pool_wait: HistogramVec,
     leases: IntCounterVec,
+    pool_limit: IntGaugeVec,
+    pool_peers: IntGaugeVec,
     evictions: IntCounterVec,
     dns_changes: IntCounterVec,
     reloads: IntCounterVec,
@@ -204,6 +210,16 @@ impl Metrics {
                 &[],
             )?,
             leases: make.counters("leases_total", "How clients, and lanes, got their upstream connection", &["outcome"])?,
+            pool_limit: make.gauges(
+                "pool_limit_connections",
+                "Upstream connections that this process may have now (0: no limit, or no share yet)",
+                &[],
+            )?,
+            pool_peers: make.gauges(
+                "pool_budget_peers",
+                "Proxies that share the connection budget, with this one (0: it is not shared)",
+                &[],
+            )?,
             evictions: make.counters("evictions_total", "Upstream connections thrown away by the pool, or as lanes", &["reason"])?,
             dns_changes: make.counters("dns_changes_total", "Times the upstream's name changed its addresses", &[])?,
             reloads: make.counters("reloads_total", "Changed certificate, CA or password files", &["result"])?,
@@ -276,6 +292,8 @@ impl Metrics {
             }),
             pool_wait: f.pool_wait.with_label_values(&[name]),
             leases: By::new(|o: LeaseOutcome| by_counter(&f.leases, o.label())),
+            pool_limit: f.pool_limit.with_label_values(&[name]),
+            pool_peers: f.pool_peers.with_label_values(&[name]),
             evictions: By::new(|r: EvictReason| by_counter(&f.evictions, r.label())),
             dns_changes: f.dns_changes.with_label_values(&[name]),
             reloads: By::new(|r: ReloadResult| by_counter(&f.reloads, r.label())),

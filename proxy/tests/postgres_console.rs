@@ -111,7 +111,18 @@ async fn tables_have_the_columns_that_tools_look_for_and_the_clients_there_are()
     let (columns, stats) = ask(&console, "show stats").await;
     assert_eq!(columns[..3], ["database", "total_xact_count", "total_query_count"]);
     let registry = stats.iter().find(|row| row["database"] == "registry").unwrap();
-    assert_ne!(registry["total_xact_count"], "0");
+    for total in ["total_xact_count", "total_received", "total_sent", "total_xact_time"] {
+        assert_ne!(registry[total], "0", "{total}");
+    }
+    // In a transaction it has a connection of its own.
+    client.simple_query("begin").await.unwrap();
+    let (_, clients) = ask(&console, "show clients").await;
+    let looker = clients.iter().find(|row| row["database"] == "registry").unwrap();
+    let (_, servers) = ask(&console, "show servers").await;
+    let mine = servers.iter().find(|row| row["state"] == "active").unwrap_or_else(|| panic!("{servers:?}"));
+    assert_eq!((&mine["id"], &mine["link"], &*mine["application_name"]), (&looker["link"], &looker["id"], "looker"));
+    client.simple_query("commit").await.unwrap();
+    assert!(ask(&console, "show servers").await.1.iter().all(|row| row["state"] == "idle"));
     // Who leaves is seen no longer.
     drop(client);
     let gone = async { while ask(&console, "show clients").await.1.len() > 1 {} };

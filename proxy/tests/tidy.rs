@@ -32,6 +32,7 @@ const FENCES: &[(&str, &[&str], &str)] = &[
     ("redis/", &["crate::postgres", "crate::pool", "crate::app", "crate::serve"], "a protocol knows neither the other nor its users"),
     ("postgres/", &["crate::redis", "crate::pool", "crate::app", "crate::serve"], "a protocol knows neither the other nor its users"),
     ("pool/", &["crate::redis", "crate::postgres", "crate::tls", "crate::upstream", "crate::app"], "a pool knows no protocol and no TLS"),
+    ("pool/quota.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "pure state"),
     ("mux/backend/hello.rs", &["tokio", "tracing", "crate::metrics", "crate::config", "rustls", "Instant"], "a pure codec"),
     ("mux/", &["crate::postgres", "crate::app", "crate::serve"], "an engine of Redis knows neither the other protocol nor its users"),
     (

@@ -67,6 +67,8 @@ struct Lent {
     since: Instant,
     /// The client keeps it beyond its transaction.
     pinned: bool,
+    /// It would have gone back but for a cancel that was on its way: no other is taken for it.
+    ending: bool,
 }
 
 /// What the task has to do that takes more than a poll.
@@ -214,6 +216,7 @@ impl Visit {
                 }
                 let count = bytes.len() as u64;
                 self.bytes_down += count;
+                self.guest.badge.card().tally.sent_bytes.add(count);
                 self.broker.metrics.bytes_down.inc_by(count);
                 Poll::Ready(Ok(()))
             });
@@ -275,6 +278,7 @@ impl Visit {
             return;
         }
         if !card.take_back(cx.waker()) {
+            lent.ending = true;
             return;
         }
         card.enter(State::Idle);
@@ -284,6 +288,7 @@ impl Visit {
             if self.guest.badge.card().doubts(lent.lease.connection().cancel_key()) {
                 lent.lease.close(EvictReason::Unclean);
             } else {
+                lent.lease.connection().facts().returned();
                 lent.lease.give_back();
             }
         }
@@ -293,7 +298,9 @@ impl Visit {
         let class = if lent.pinned { RequestClass::Pinned } else { RequestClass::Transaction };
         let metrics = &self.broker.metrics;
         metrics.requests.of(class).inc();
-        metrics.request_seconds.of(class).observe(lent.since.elapsed().as_secs_f64());
+        let elapsed = lent.since.elapsed();
+        metrics.request_seconds.of(class).observe(elapsed.as_secs_f64());
+        self.guest.badge.card().tally.transaction_us.add_time(elapsed);
         if lent.pinned {
             metrics.pinned.dec();
         }
@@ -315,6 +322,7 @@ impl Visit {
             }
             let count = bytes.len() as u64;
             self.bytes_up += count;
+            self.guest.badge.card().tally.received_bytes.add(count);
             self.broker.metrics.bytes_up.inc_by(count);
             if self.input.is_empty() {
                 let taken = self.take(bytes)?;
@@ -366,6 +374,9 @@ impl Visit {
     /// Over the connection that the client has.
     fn send(&mut self, bytes: &[u8]) -> Result<usize, End> {
         let Some(lent) = self.lease.as_mut() else { return Ok(0) };
+        if mem::take(&mut lent.ending) {
+            self.guest.badge.card().lend(lent.lease.connection().cancel_key());
+        }
         let (stream, server) = lent.lease.connection_mut().split();
         let taken = {
             let mut exchange = Exchange { client: &mut self.half, server, statements: &mut self.broker.statements.borrow_mut() };
@@ -388,13 +399,15 @@ impl Visit {
     }
 
     fn lent(&mut self, lease: Lease<PostgresServer>) {
-        self.guest.badge.card().lend(lease.connection().cancel_key());
+        let card = self.guest.badge.card();
+        card.lend(lease.connection().cancel_key());
+        lease.connection().facts().lent(card.process());
         let pinned = !self.broker.shares;
         if pinned {
             self.broker.metrics.pinned.inc();
             self.broker.metrics.pins.of(PinReason::Session).inc();
         }
-        self.lease = Some(Box::new(Lent { lease, since: Instant::now(), pinned }));
+        self.lease = Some(Box::new(Lent { lease, since: Instant::now(), pinned, ending: false }));
     }
 
     /// Waits for a connection. Without one in time the client hears so, and loses the request, not its session.
@@ -402,6 +415,7 @@ impl Visit {
         self.wants = false;
         let card = self.guest.badge.card();
         card.enter(State::Waiting);
+        let since = Instant::now();
         let taken = tokio::select! {
             biased;
             // Cancel-safe: the next who waits gets what comes.
@@ -409,6 +423,7 @@ impl Visit {
             () = self.stream.gone(true) => return Err(End::Left),
         };
         card.enter(State::Idle);
+        card.tally.wait_us.add_time(since.elapsed());
         match taken {
             Ok(lease) => self.lent(lease),
             Err(error) => {

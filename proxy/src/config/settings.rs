@@ -176,7 +176,9 @@ settings! {
     PoolBudgetPeers "pool-budget-peers" Listener, Kind::ServerName, Preset::Absent("none: this proxy has all of it"),
         "DNS name with an address for each proxy that shares the budget",
         "In Kubernetes a headless Service that selects the proxy's pods. It should also list pods that are not ready \
-         (publishNotReadyAddresses): they may have connections open. If it cannot be resolved the last number of proxies holds.";
+         (publishNotReadyAddresses): they may have connections open. Its records should live 5 s at most (the Corefile of CoreDNS \
+         says how long), or a fleet that grows may exceed the budget until the old ones are forgotten. A proxy that \
+         starts has no connections for 15 s, until the others have made room. If the name cannot be resolved, the shares stay as they are.";
     PreparedStatements "prepared-statements" Listener, Kind::Count(1, 100_000), Preset::Is("500"),
         "Prepared statements kept on each upstream connection",
         "For transaction: clients that prepare the same statement share one on the server. Beyond so many the one not used for longest is closed, \

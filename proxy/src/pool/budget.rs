@@ -178,7 +178,7 @@ impl Budget {
     }
 
     /// A permit if one is free; then nobody waits for one.
-    pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let mut line = self.lock();
         if line.used >= line.effective() {
             return None;

@@ -8,6 +8,7 @@ mod backoff;
 mod budget;
 mod desk;
 mod leases;
+pub mod quota;
 mod stock;
 
 use std::future::Future;

@@ -79,7 +79,7 @@ fn read(text: &[u8]) -> (Verdict, bool) {
         }
         let begin = lexer.offset();
         let Some(token) = lexer.next() else { break };
-        if token == Token::Symbol(b';') && !statement.goes_on() {
+        if matches!(token, Token::Symbol(b';')) && !statement.goes_on() {
             statement.end(text, begin, &mut verdict, &mut set);
             statements = statements.saturating_add(u32::from(statement.tokens != Tokens::None));
             statement = Statement::at(lexer.offset());
@@ -180,7 +180,7 @@ impl Statement {
 
     /// Whether only words of ours matter at this place.
     fn may_skip(&self) -> bool {
-        let calls = matches!(self.last, Word::Lock | Word::Unlock | Word::Sequence | Word::Config | Word::State | Word::Coded);
+        let calls = matches!(self.last, Word::Lock | Word::Unlock | Word::Sequence | Word::Config | Word::State);
         self.tokens != Tokens::None && !calls && self.config.is_none() && self.body != Body::Begins
     }
 
@@ -200,7 +200,6 @@ impl Statement {
         let word = match token {
             Token::Word(word) => Word::of(word),
             Token::Name(name) => Word::of_name(name),
-            Token::Coded => Word::Coded,
             _ => Word::Other,
         };
         if self.tokens == Tokens::None {
@@ -213,7 +212,8 @@ impl Statement {
         match token {
             Token::Word(_) | Token::Name(_) => self.word(word),
             Token::Symbol(b'(') => self.call(),
-            Token::Symbol(b'.') if self.last == Word::Coded => self.leaves |= Traces::TEMP,
+            // Its name may stand far behind: `U&"..." UESCAPE '!' (...)`.
+            Token::Coded => (self.leaves, self.ends) = (self.leaves | loose::coded(), true),
             Token::Text(quote, inside) => self.text(*quote, inside),
             _ => {}
         }
@@ -261,7 +261,6 @@ impl Statement {
             // One within another's arguments is not worth a stack.
             Word::Config if self.config.is_some() => self.leaves |= Traces::SETTING,
             Word::Config => self.config = Some(Config { depth: 1, commas: 0, third: Third::Absent }),
-            Word::Coded => self.leaves |= loose::coded(),
             _ => {}
         }
     }

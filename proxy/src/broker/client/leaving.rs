@@ -172,6 +172,7 @@ async fn settle(mut lent: Box<Lent>, mut half: exchange::Client, guest: Guest, b
     }
     let server = &lent.lease.connection_mut().server;
     if server.traces.is_empty() && broker.shares {
+        lent.lease.connection().facts().returned();
         lent.lease.give_back();
     } else {
         lent.lease.clean_and_give_back();

@@ -1,6 +1,7 @@
 //! What clients have done, in numbers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What a client has done. Counted by its own task alone.
 #[derive(Debug, Default)]
@@ -42,6 +43,11 @@ impl Count {
     /// Grows. Not atomic as a whole, and so without the cost: nobody else writes.
     pub fn add(&self, more: u64) {
         self.0.store(self.value().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Grows by so many microseconds.
+    pub fn add_time(&self, more: Duration) {
+        self.add(u64::try_from(more.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// The number.

@@ -4,9 +4,9 @@ use super::lexer::{begins_word, is_of_word, is_space};
 use super::words::Word;
 use crate::postgres::traces::Traces;
 
-/// What a name that cannot be read may do when it is called.
+/// What a name written with escapes, which is not read, may stand for.
 pub(super) fn coded() -> Traces {
-    Traces::LOCK | Traces::SETTING | Traces::SEQUENCE
+    Traces::LOCK | Traces::SETTING | Traces::SEQUENCE | Traces::TEMP
 }
 
 /// Whether the temporary schema is named somewhere, by its alias or its number.
@@ -50,7 +50,7 @@ pub(super) fn read(text: &[u8]) -> (Traces, bool) {
             Word::Update => updates = true,
             Word::Settings => settings = true,
             _ if is_role(word) => (leaves, ends) = (leaves | Traces::ROLE, true),
-            _ if word.eq_ignore_ascii_case(b"u") && matches!(words.rest, [b'&', b'"', ..]) => leaves |= coded() | Traces::TEMP,
+            _ if word.eq_ignore_ascii_case(b"u") && matches!(words.rest, [b'&', b'"', ..]) => (leaves, ends) = (leaves | coded(), true),
             _ => {}
         }
         words.begins = matches!(meaning, Word::Begin | Word::Do) || begins_statement(word);

@@ -5,8 +5,6 @@
 pub(super) enum Word {
     /// Nothing.
     Other,
-    /// A name with escapes in it, which may be any.
-    Coded,
     /// `pg_temp`, or such a schema by its number.
     TempSchema,
     /// A function that takes a session's advisory lock.
