@@ -31,6 +31,7 @@ fn say(verdict: &Verdict) -> String {
         Command::Set { name, value: None } => format!("set({})", text(name)),
         Command::ResetAll => "reset-all".to_owned(),
     }));
+    words.extend(verdict.resets.then(|| "resets".to_owned()));
     words.join(" ")
 }
 
