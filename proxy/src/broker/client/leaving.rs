@@ -42,6 +42,8 @@ pub(super) enum End {
     Idle,
     /// The process drains and nothing is owed to it.
     Drained,
+    /// Its connection's place is another proxy's now.
+    Recalled,
     /// The process ends.
     Cut,
 }
@@ -120,6 +122,14 @@ impl Visit {
                 reply::fatal(&mut down, "57P01", "terminating connection due to administrator command");
                 (CloseReason::Drain, None)
             }
+            End::Recalled => {
+                reply::fatal(
+                    &mut down,
+                    "57P01",
+                    "terminating connection: another proxy has taken over its share of the server's connections",
+                );
+                (CloseReason::Recalled, None)
+            }
             End::Cut => (CloseReason::Cut, None),
         };
         if let Some(lent) = lease {
@@ -127,6 +137,7 @@ impl Visit {
                 broker.metrics.pinned.dec();
             }
             match end {
+                End::Recalled => lent.lease.close(EvictReason::Pressure),
                 End::Cut | End::UpstreamClosed | End::UpstreamBroke(_) | End::Refused(_) => drop(lent),
                 _ => {
                     // One that left in good order has waited for what it had asked for, as long as may be.

@@ -15,25 +15,30 @@
 //! A connection may be given back when [`Server::is_at_rest`] and no [`Traces`] are left: the one rule, in one place.
 
 mod answers;
+mod errors;
+mod idle;
+mod naming;
 mod plain;
 mod replies;
 mod requests;
 mod settings;
 mod statements;
+mod wire;
 
 use std::rc::Rc;
 
 use bytes::BytesMut;
 
 pub use answers::Took;
+pub use idle::{Idle, Wants};
 pub use plain::Plain;
-pub use requests::{Idle, Wants};
 pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
 use self::replies::{Expect, Follow, Replies, Undo};
-use self::requests::{Passing, Target, message_with_rest};
+use self::requests::Passing;
 use self::statements::{Names, Prepared};
+use self::wire::{Target, message_with_rest};
 use super::params::Params;
 use crate::postgres::traces::Traces;
 
@@ -110,6 +115,8 @@ pub struct Server {
     unit_state: Unit,
     /// A reply has reached the client since the last rest.
     answered: bool,
+    /// What has ended since somebody last asked.
+    rounds: Rounds,
     /// The unit is to be sent once more.
     replay: bool,
 }
@@ -123,6 +130,15 @@ enum Unit {
     Whole,
     /// No.
     Spoilt,
+}
+
+/// What has ended, by ReadyForQuery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rounds {
+    /// Queries, or batches up to a Sync.
+    pub queries: u32,
+    /// Those of them that left no transaction open.
+    pub transactions: u32,
 }
 
 /// Both halves, for as long as a connection is lent.
@@ -185,6 +201,7 @@ impl Server {
             unit: Vec::new(),
             unit_state: Unit::Spoilt,
             answered: false,
+            rounds: Rounds::default(),
             replay: false,
         }
     }
@@ -249,6 +266,11 @@ impl Server {
         self.unnamed = None;
         self.replies.push(Expect::Query(None));
         true
+    }
+
+    /// What has ended since this was last asked.
+    pub fn take_rounds(&mut self) -> Rounds {
+        std::mem::take(&mut self.rounds)
     }
 
     /// How many statements are prepared on the connection.

@@ -1,18 +1,14 @@
 //! From the client: what goes on as it is, what under another name, what is answered here.
 
-use std::rc::Rc;
-
 use bytes::BytesMut;
 
 use super::replies::{Expect, Follow, Note, Undo};
-use super::statements::Statement;
-use super::{Broken, Client, Exchange, HEADER_BYTES, Unit};
-use crate::postgres::reply::{self, Status};
+use super::wire::{body, header, string};
+use super::{Broken, Exchange, Unit};
+use crate::postgres::reply;
 use crate::postgres::sql::{self, Command, Verdict};
 use crate::postgres::traces::Traces;
 
-/// How all names begin that we give to statements on connections.
-pub(super) const OUR_NAME: &[u8] = b"_rtp_";
 /// Queries and statements up to this size are kept until they are whole, to be looked at. Longer ones pass, and pin the client.
 const MAX_TEXT_BYTES: usize = 256 * 1024;
 /// Other messages up to this size are kept until they are whole, so that a client that leaves within one leaves nothing on the connection.
@@ -23,8 +19,8 @@ const MAX_UNIT_BYTES: usize = 16 * 1024;
 /// The rest of a message that was not kept until it was whole.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Passing {
-    left: usize,
-    forward: bool,
+    pub(super) left: usize,
+    pub(super) forward: bool,
 }
 
 impl Passing {
@@ -33,168 +29,9 @@ impl Passing {
     }
 }
 
-/// What a client without a connection wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wants {
-    /// Nothing yet: what it has sent is answered, or not whole.
-    Nothing,
-    /// A connection for what it has sent.
-    Connection,
-    /// To leave.
-    End,
-}
-
-/// What became of the bytes of a client without a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idle {
-    /// So many are done with.
-    pub taken: usize,
-    /// What for the others.
-    pub wants: Wants,
-}
-
-/// Type and total length of the message at the front, once its header is there.
-pub(super) fn header(bytes: &[u8]) -> Option<Result<(u8, usize), Broken>> {
-    let ([kind, length @ ..], _) = bytes.split_first_chunk::<HEADER_BYTES>()?;
-    let length = u32::from_be_bytes(*length);
-    let total = usize::try_from(length).ok().and_then(|length| length.checked_add(1));
-    Some(match total {
-        Some(total) if (4..=0x7fff_ffff).contains(&length) => Ok((*kind, total)),
-        _ => Err(Broken("invalid message length")),
-    })
-}
-
-/// The string at the front, and what follows its NUL.
-fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == 0)?;
-    Some((bytes.get(..end)?, bytes.get(end + 1..)?))
-}
-
-fn body(message: &[u8]) -> &[u8] {
-    message.get(HEADER_BYTES..).unwrap_or_default()
-}
-
 /// Kept until it is whole up to this size.
-fn whole_limit(kind: u8) -> usize {
+pub(super) fn whole_limit(kind: u8) -> usize {
     if matches!(kind, b'Q' | b'P') { MAX_TEXT_BYTES } else { MAX_WHOLE_BYTES }
-}
-
-impl Client {
-    /// Looks at what a client without a connection has sent: answers what needs none (into `down`), up to the first that does.
-    ///
-    /// # Errors
-    /// The client broke the protocol.
-    pub fn idle_requests(&mut self, input: &[u8], down: &mut BytesMut) -> Result<Idle, Broken> {
-        let mut rest = input;
-        let wants = loop {
-            if self.passing.left > 0 {
-                let (gone, left) = rest.split_at(self.passing.left.min(rest.len()));
-                self.passing.left -= gone.len();
-                rest = left;
-                if self.passing.left > 0 {
-                    break Wants::Nothing;
-                }
-            }
-            let Some(found) = header(rest) else { break Wants::Nothing };
-            let (kind, total) = found?;
-            let message = rest.get(..total);
-            match kind {
-                b'X' => break Wants::End,
-                b'S' if message.is_some() => {
-                    self.skipping = false;
-                    reply::ready_for_query(down, Status::Idle);
-                }
-                b'H' | b'd' | b'c' | b'f' | b'P' | b'B' | b'D' | b'E' | b'C'
-                    if self.skipping || matches!(kind, b'H' | b'd' | b'c' | b'f') =>
-                {
-                    // Nobody listens: late data of a COPY that has failed, or the rest of a batch that has.
-                }
-                b'C' if message.is_some_and(|message| self.close_here(message)) => reply::close_complete(down),
-                b'Q' if message.is_some_and(|message| self.query_here(message, down)) => {}
-                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if message.is_some() || total > whole_limit(kind) => {
-                    break Wants::Connection;
-                }
-                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' | b'S' => break Wants::Nothing,
-                _ => return Err(Broken("invalid frontend message type")),
-            }
-            match rest.get(total..) {
-                Some(behind) => rest = behind,
-                None => {
-                    self.passing = Passing { left: total - rest.len(), forward: false };
-                    rest = &[];
-                }
-            }
-        };
-        Ok(Idle { taken: input.len() - rest.len(), wants })
-    }
-
-    /// There is no connection for what the client has sent: it hears `error` (a whole ErrorResponse), and the request at the front of `input`
-    /// is thrown away, up to its end or its Sync. Returns how many bytes are.
-    pub fn refuse(&mut self, input: &[u8], error: &[u8], down: &mut BytesMut) -> usize {
-        down.extend_from_slice(error);
-        let Some(Ok((kind, total))) = header(input) else { return 0 };
-        if !matches!(kind, b'Q' | b'F') {
-            self.skipping = true;
-            return 0;
-        }
-        reply::ready_for_query(down, Status::Idle);
-        let gone = total.min(input.len());
-        self.passing = Passing { left: total - gone, forward: false };
-        gone
-    }
-
-    /// Close of a statement: the connection that has it need not hear of it.
-    fn close_here(&mut self, message: &[u8]) -> bool {
-        match body(message).split_first() {
-            Some((b'S', name)) if self.rewrites => {
-                if let Some((name, [])) = string(name) {
-                    self.names.put(name, None);
-                    return true;
-                }
-                false
-            }
-            _ => false,
-        }
-    }
-
-    /// A Query about the client's own names alone.
-    fn query_here(&mut self, message: &[u8], down: &mut BytesMut) -> bool {
-        // All of them begin with D; whatever begins otherwise need not be looked at twice.
-        if !self.rewrites || !matches!(body(message).first(), Some(b'D' | b'd' | b' ' | b'\n' | b'/' | b'-')) {
-            return false;
-        }
-        let Some((text, [])) = string(body(message)) else { return false };
-        let tag = match sql::scan(text).command {
-            Some(Command::Deallocate(name)) if self.names.find(&name).is_some() && !name.is_empty() => {
-                self.names.put(&name, None);
-                "DEALLOCATE"
-            }
-            Some(Command::DeallocateAll) => {
-                self.names = super::Names::default();
-                "DEALLOCATE ALL"
-            }
-            Some(Command::DiscardAll) => {
-                self.names = super::Names::default();
-                self.return_to_defaults(down);
-                "DISCARD ALL"
-            }
-            _ => return false,
-        };
-        self.names.put(b"", None);
-        reply::command_complete(down, tag);
-        reply::ready_for_query(down, Status::Idle);
-        true
-    }
-
-    /// Its settings are its defaults again; it is told of those that change.
-    pub(super) fn return_to_defaults(&mut self, down: &mut BytesMut) {
-        for (name, value) in self.defaults.all_reported() {
-            if self.params.value(name) != Some(value) {
-                reply::parameter_status(down, name, value);
-            }
-        }
-        self.params = Rc::clone(&self.defaults);
-    }
 }
 
 impl Exchange<'_> {
@@ -345,12 +182,12 @@ impl Exchange<'_> {
         Ok(Some(taken))
     }
 
-    fn send(&mut self, message: &[u8], expect: Expect) {
+    pub(super) fn send(&mut self, message: &[u8], expect: Expect) {
         self.pass_on(message);
         self.server.replies.push(expect);
     }
 
-    fn pass_on(&mut self, message: &[u8]) {
+    pub(super) fn pass_on(&mut self, message: &[u8]) {
         self.server.up.extend_from_slice(message);
     }
 
@@ -358,7 +195,11 @@ impl Exchange<'_> {
         let (text, _) = string(body(message)).ok_or(Broken("invalid string in message"))?;
         let verdict = sql::scan(text);
         self.guard_sequences(verdict.leaves);
-        let note = verdict.command.as_ref().and_then(|command| self.command(command));
+        let note = match &verdict.command {
+            Some(command) => self.command(command),
+            None if verdict.resets => self.command(&Command::ResetAll),
+            None => None,
+        };
         self.before_query();
         if note.as_ref().is_some_and(|note| note.stand_in.is_some()) {
             // About names only, which the server does not know: a Query that does nothing takes its place, and its fate.
@@ -404,223 +245,20 @@ impl Exchange<'_> {
     }
 
     /// The server drops all statements.
-    fn forget_statements(&mut self) -> Undo {
+    pub(super) fn forget_statements(&mut self) -> Undo {
         self.server.unnamed = None;
         Undo::All(Box::new((std::mem::take(&mut self.client.names), self.server.prepared.clear())))
     }
 
-    fn leaves_by(&mut self, verdict: &Verdict) {
+    pub(super) fn leaves_by(&mut self, verdict: &Verdict) {
         self.leaves(verdict.leaves, verdict.ends);
     }
 
-    fn leaves(&mut self, traces: Traces, ends: bool) {
+    pub(super) fn leaves(&mut self, traces: Traces, ends: bool) {
         if self.client.rewrites {
             self.server.traces |= traces;
             self.server.doubtful |= ends || !traces.is_empty();
         }
-    }
-
-    fn parse(&mut self, message: &[u8], down: &mut BytesMut) -> Result<(), Broken> {
-        if !self.client.rewrites {
-            self.server.unsynced = true;
-            self.send(message, Expect::Parse { theirs: true, undo: Undo::Nothing });
-            return Ok(());
-        }
-        let (name, behind) = string(body(message)).ok_or(Broken("invalid string in message"))?;
-        let statement = self.statements.find(behind, &self.client.params);
-        self.guard_sequences(statement.verdict.leaves);
-        self.server.unsynced = true;
-        if !name.is_empty()
-            && let Some(old) = self.client.names.find(name).cloned()
-        {
-            // The server's own refusal (42P05), in the transaction's midst: the statement is there under our name for it.
-            let place = self.place(&old);
-            self.push_parse(place, behind);
-            self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::Duplicate(name.into()) });
-            return Ok(());
-        }
-        let was = self.client.names.put(name, Some(Rc::clone(&statement)));
-        if self.server.prepared.find(statement.number).is_some() {
-            // At once where nothing is due before it, unless it would have to be taken back: see `answers::stale`.
-            self.server.replies.push(Expect::Parsed(Undo::Name(name.into(), was)));
-            if self.server.unit_state != Unit::Open {
-                self.say_what_is_ours(down);
-            }
-            return Ok(());
-        }
-        if name.is_empty() && statement.seen.replace(1) == 0 {
-            // Seen for the first time, and perhaps the last: not worth a name.
-            self.server.unnamed = Some(statement.number);
-            self.send(message, Expect::Parse { theirs: true, undo: Undo::Name(name.into(), was) });
-            return Ok(());
-        }
-        let place = self.new_place(statement.number);
-        self.push_parse(place, behind);
-        self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, statement.number) });
-        Ok(())
-    }
-
-    /// A statement too long to be looked at: nobody else's, and the client keeps its connection.
-    fn parse_unseen(&mut self, total: usize, name: &[u8], taken: usize) {
-        self.server.unsynced = true;
-        self.leaves(Traces::UNSEEN, true);
-        let statement = self.statements.unseen(Verdict { leaves: Traces::UNSEEN, ..Verdict::default() });
-        let number = statement.number;
-        let was = self.client.names.put(name, Some(statement));
-        let place = self.new_place(number);
-        let rest = total - taken;
-        message_with_rest(&mut self.server.up, b'P', rest, |up| our_name(up, place));
-        self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, number) });
-    }
-
-    /// Where on the connection a statement is, prepared now if it is not.
-    pub(super) fn place(&mut self, statement: &Statement) -> u32 {
-        if let Some(place) = self.server.prepared.find(statement.number) {
-            return place;
-        }
-        let place = self.new_place(statement.number);
-        self.push_parse(place, &statement.body);
-        self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Place(statement.number) });
-        place
-    }
-
-    /// A new name on the connection; an old one may have to go for it.
-    pub(super) fn new_place(&mut self, number: u64) -> u32 {
-        let (place, evicted) = self.server.prepared.add(number);
-        if let Some((number, slot)) = evicted {
-            message_with_rest(&mut self.server.up, b'C', 0, |up| {
-                up.extend_from_slice(b"S");
-                our_name(up, slot.name);
-            });
-            self.server.replies.push(Expect::Close { theirs: false, undo: Undo::Evicted(number, slot) });
-        }
-        place
-    }
-
-    pub(super) fn push_parse(&mut self, place: u32, body: &[u8]) {
-        message_with_rest(&mut self.server.up, b'P', 0, |up| {
-            our_name(up, place);
-            up.extend_from_slice(body);
-        });
-    }
-
-    fn bind(&mut self, message: &[u8]) -> Result<(), Broken> {
-        if !self.client.rewrites {
-            self.server.unsynced = true;
-            self.send(message, Expect::Bind(None, Undo::Nothing));
-            return Ok(());
-        }
-        let (portal, rest) = string(body(message)).ok_or(Broken("invalid string in message"))?;
-        let (name, rest) = string(rest).ok_or(Broken("invalid string in message"))?;
-        self.bind_to(portal, name, 0, rest);
-        Ok(())
-    }
-
-    /// Bind with `rest` behind the names, and `to_come` bytes more.
-    fn bind_to(&mut self, portal: &[u8], name: &[u8], to_come: usize, rest: &[u8]) {
-        self.server.unsynced = true;
-        let mut undo = Undo::Nothing;
-        let mut number = None;
-        let target = match self.client.names.find(name).cloned() {
-            Some(statement) => {
-                self.leaves_by(&statement.verdict);
-                let mut other = None;
-                if let Some(command) = &statement.verdict.command {
-                    (other, undo) = self.bind_command(command, portal);
-                }
-                number = Some(statement.number);
-                match other {
-                    Some(place) => Target::Place(place),
-                    None if name.is_empty() && self.server.unnamed == number => Target::Unnamed,
-                    None => Target::Place(self.place(&statement)),
-                }
-            }
-            None => self.unknown(name),
-        };
-        message_with_rest(&mut self.server.up, b'B', to_come, |up| {
-            up.extend_from_slice(portal);
-            up.extend_from_slice(b"\0");
-            target.push(up, name);
-            up.extend_from_slice(rest);
-        });
-        self.server.replies.push(Expect::Bind(number, undo));
-    }
-
-    /// A name that means nothing to us is the server's to refuse, or it was prepared in SQL.
-    fn unknown(&mut self, name: &[u8]) -> Target {
-        if name.is_empty() && self.server.unnamed.take().is_some() {
-            // Somebody else's must not be found there.
-            self.server.up.extend_from_slice(&[b'C', 0, 0, 0, 6, b'S', 0]);
-            self.server.replies.push(Expect::Close { theirs: false, undo: Undo::Nothing });
-        }
-        if name.starts_with(OUR_NAME) { Target::Nobodys } else { Target::Theirs }
-    }
-
-    fn describe(&mut self, message: &[u8]) -> Result<(), Broken> {
-        self.server.unsynced = true;
-        let (what, name) = body(message).split_first().ok_or(Broken("insufficient data left in message"))?;
-        if *what != b'S' {
-            self.send(message, Expect::DescribePortal);
-            return Ok(());
-        }
-        if !self.client.rewrites {
-            self.send(message, Expect::DescribeStatement(None));
-            return Ok(());
-        }
-        let (name, _) = string(name).ok_or(Broken("invalid string in message"))?;
-        let found = self.client.names.find(name).cloned();
-        let number = found.as_ref().map(|statement| statement.number);
-        let target = match found {
-            Some(_) if name.is_empty() && self.server.unnamed == number => Target::Unnamed,
-            Some(statement) => Target::Place(self.place(&statement)),
-            None => self.unknown(name),
-        };
-        message_with_rest(&mut self.server.up, b'D', 0, |up| {
-            up.extend_from_slice(b"S");
-            target.push(up, name);
-        });
-        self.server.replies.push(Expect::DescribeStatement(number));
-        Ok(())
-    }
-
-    fn execute(&mut self, message: &[u8]) -> Result<(), Broken> {
-        self.server.unsynced = true;
-        let mut note = None;
-        if let Some((portal, follow)) = &self.client.bound
-            && string(body(message)).is_some_and(|(name, _)| *name == **portal)
-        {
-            let follow = follow.clone();
-            let undo = if follow == Follow::DiscardAll { self.forget_statements() } else { Undo::Nothing };
-            note = Some(Box::new(Note { follow: Some(follow), undo, ..Note::default() }));
-        }
-        self.send(message, Expect::Execute(note));
-        Ok(())
-    }
-
-    fn close(&mut self, message: &[u8], down: &mut BytesMut) -> Result<(), Broken> {
-        self.server.unsynced = true;
-        let (what, name) = body(message).split_first().ok_or(Broken("insufficient data left in message"))?;
-        if *what == b'S' && self.client.rewrites {
-            let (name, _) = string(name).ok_or(Broken("invalid string in message"))?;
-            if self.client.names.find(name).is_some() {
-                // It stays prepared, for whoever asks next.
-                let was = self.client.names.put(name, None);
-                self.server.replies.push(Expect::Closed(Undo::Name(name.into(), was)));
-                if self.server.unit_state != Unit::Open {
-                    self.say_what_is_ours(down);
-                }
-                return Ok(());
-            }
-            let target = self.unknown(name);
-            message_with_rest(&mut self.server.up, b'C', 0, |up| {
-                up.extend_from_slice(b"S");
-                target.push(up, name);
-            });
-            self.server.replies.push(Expect::Close { theirs: true, undo: Undo::Nothing });
-            return Ok(());
-        }
-        self.send(message, Expect::Close { theirs: true, undo: Undo::Nothing });
-        Ok(())
     }
 
     fn sync(&mut self, message: &[u8]) {
@@ -656,66 +294,10 @@ impl Exchange<'_> {
     }
 }
 
-/// Whom a name on the connection means.
-#[derive(Clone, Copy)]
-pub(super) enum Target {
-    /// The connection's unnamed statement.
-    Unnamed,
-    /// One of ours.
-    Place(u32),
-    /// What the client calls so.
-    Theirs,
-    /// What cannot be: the client uses a name like ours.
-    Nobodys,
-}
-
-impl Target {
-    pub(super) fn push(self, up: &mut BytesMut, name: &[u8]) {
-        match self {
-            Self::Unnamed => up.extend_from_slice(b"\0"),
-            Self::Place(place) => our_name(up, place),
-            Self::Theirs | Self::Nobodys => {
-                up.extend_from_slice(name);
-                up.extend_from_slice(if matches!(self, Self::Nobodys) { b"?\0" } else { b"\0" });
-            }
-        }
-    }
-}
-
 fn known(kind: u8) -> Result<(), Broken> {
     if b"QPBDECSFHdcf".contains(&kind) { Ok(()) } else { Err(Broken("invalid frontend message type")) }
 }
 
-fn too_long(bytes: &[u8]) -> Result<Option<usize>, Broken> {
+pub(super) fn too_long(bytes: &[u8]) -> Result<Option<usize>, Broken> {
     if bytes.len() > MAX_WHOLE_BYTES { Err(Broken("a name without an end")) } else { Ok(None) }
-}
-
-/// A statement's name on the connection, with its NUL.
-pub(super) fn our_name(up: &mut BytesMut, place: u32) {
-    let mut digits = [0; 10];
-    let mut at = digits.len();
-    let mut left = place;
-    for (index, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b"0123456789".get(usize::try_from(left % 10).unwrap_or(0)).copied().unwrap_or(b'0');
-        left /= 10;
-        at = index;
-        if left == 0 {
-            break;
-        }
-    }
-    up.extend_from_slice(OUR_NAME);
-    up.extend_from_slice(digits.get(at..).unwrap_or_default());
-    up.extend_from_slice(b"\0");
-}
-
-/// A message whose body is what `write` writes and `rest` bytes to come.
-pub(super) fn message_with_rest(up: &mut BytesMut, kind: u8, rest: usize, write: impl FnOnce(&mut BytesMut)) {
-    up.extend_from_slice(&[kind, 0, 0, 0, 0]);
-    let at = up.len();
-    write(up);
-    // Bounded: what is written is at most as long as a message that was read whole, and names.
-    let length = u32::try_from((up.len() - at).saturating_add(rest).saturating_add(4)).unwrap_or(u32::MAX);
-    if let Some(field) = up.get_mut(at - 4..at) {
-        field.copy_from_slice(&length.to_be_bytes());
-    }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 
 use super::replies::{Expect, Follow, Undo};
-use super::requests::message_with_rest;
+use super::wire::{message_with_rest, our_name};
 use super::{Exchange, Server};
 use crate::broker::params::Change;
 use crate::postgres::reply;
@@ -88,9 +88,9 @@ impl Exchange<'_> {
                 let number = self.statements.next_number();
                 let place = self.new_place(number);
                 message_with_rest(&mut self.server.up, b'P', 0, |up| {
-                    super::requests::our_name(up, place);
+                    our_name(up, place);
                     up.extend_from_slice(b"DEALLOCATE ");
-                    super::requests::our_name(up, decoy);
+                    our_name(up, decoy);
                     up.extend_from_slice(b"\0\0");
                 });
                 self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Nothing });

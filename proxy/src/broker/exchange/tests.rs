@@ -163,7 +163,8 @@ fn a_name_given_twice_is_refused_by_the_server_in_the_clients_words() {
     pair.answer(&[ok1(), ready(b'I')]);
     let (up, _) = pair.send(&[parse("a", "SELECT 2"), sync()]);
     assert_eq!(up, [parse("_rtp_1", "SELECT 2"), sync()].concat());
-    let heard = pair.answer(&[error("42P05", ""), ready(b'I')]);
+    let taken = msg(b'E', b"SERROR\0VERROR\0C42P05\0Mprepared statement \"_rtp_1\" already exists\0\0");
+    let heard = pair.answer(&[taken, ready(b'I')]);
     assert!(String::from_utf8_lossy(&heard).contains("Mprepared statement \"a\" already exists\0"));
     let (up, _) = pair.send(&[bind("a"), sync()]);
     assert_eq!(up, [bind("_rtp_1"), sync()].concat(), "the first one is still there");

@@ -245,7 +245,7 @@ pub(super) const SAID: &[(&str, &str)] = &[
     ("BEGIN; SET a = 1; COMMIT", "setting"),
     ("SET a = 1; SET b = 2", "setting"),
     ("RESET a; SELECT 1", "setting ends"),
-    ("RESET ALL; SELECT 1", "setting ends"),
+    ("RESET ALL; SELECT 1", "ends resets"),
     ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "setting"),
     ("SET a = E'b'", "setting"),
     ("SET a = 'b\\c'", "setting"),
