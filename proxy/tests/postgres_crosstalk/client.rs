@@ -272,12 +272,12 @@ impl Visitor {
     /// From inside: its own settings, and nothing of anybody.
     async fn looks_around(&mut self, client: &mut Client) -> Step {
         let sql = "select current_setting('application_name'), current_setting('timezone'), current_setting('work_mem'), current_user, \
-                   (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()), \
+                   (select coalesce(string_agg(objid::text, ' '), 'none') from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()), \
                    (select count(*) from pg_class where relnamespace = pg_my_temp_schema()), \
                    (select count(*) from pg_prepared_statements where from_sql), (select count(*) from pg_cursors where is_holdable), \
                    (select count(*) from pg_listening_channels())";
         let (name, zone) = (&self.visit.name, &self.visit.zone);
-        let wanted = format!("1 2 D({name},{zone},4MB,app,0,0,0,0,0) C(SELECT 1) Z(I)");
+        let wanted = format!("1 2 D({name},{zone},4MB,app,none,0,0,0,0) C(SELECT 1) Z(I)");
         self.expect(client, &[unnamed(sql, &[]), sync()], 1, &wanted).await
     }
 

@@ -13,7 +13,8 @@ in_every_mode!(
     notifications_reach_who_listens,
     listening_by_the_extended_protocol,
     sequences_remember_their_own_client,
-    hidden_in_a_function
+    hidden_in_a_function;
+    transaction: traces_of_who_had_to_wait
 );
 
 /// Something that outlives a transaction.
@@ -148,6 +149,28 @@ async fn what_is_undone_holds_nobody_up(mode: Mode) {
                 look(beside, trace, trace.clean, format!("beside, {how:?}")).await;
             }
         }
+    }
+}
+
+/// Who had to wait for its connection keeps it as well.
+async fn traces_of_who_had_to_wait(mode: Mode) {
+    let bed = Bed::with(mode, 2, &[]).await;
+    let (mut first, mut second, mut client) = (bed.client().await, bed.client().await, bed.client().await);
+    for trace in TRACES {
+        first.query("begin").await;
+        second.query("begin").await;
+        client.send(&[query(trace.leave)]).await;
+        // Until the proxy has seen it: nobody is told.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        first.query("commit").await;
+        assert!(!client.ready().await.contains("E("), "{}", trace.leave);
+        second.query("commit").await;
+        for _ in 0..4 {
+            look(&mut first, trace, trace.clean, "first").await;
+            look(&mut second, trace, trace.clean, "second").await;
+            look(&mut client, trace, trace.there, "there").await;
+        }
+        send(&mut client, trace.undo, How::Simple).await;
     }
 }
 

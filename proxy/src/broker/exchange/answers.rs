@@ -129,7 +129,9 @@ impl Exchange<'_> {
                 // A COPY ends with CopyDone, whatever is due behind it.
                 _ => false,
             },
-            b'N' | b'A' => !matches!(self.server.replies.first(), Some(Expect::Settings | Expect::Probe | Expect::Discarded)),
+            b'N' => !matches!(self.server.replies.first(), Some(Expect::Settings | Expect::Probe | Expect::Discarded)),
+            // The server says what it has been notified of at the end of whatever runs, so of a question of ours too.
+            b'A' => true,
             _ => false,
         }
     }

@@ -183,6 +183,9 @@ impl Exchange<'_> {
 impl Server {
     /// The answer to [`PROBE`]: a DataRow's body.
     pub(super) fn probed(&mut self, row: &[u8]) {
+        if self.doubtful {
+            return; // The client has gone on since it was asked: what it may have left since then the answer does not know.
+        }
         let mut left = Traces::NONE;
         let mut rest = row.get(2..).unwrap_or_default();
         for trace in PROBES {
