@@ -249,7 +249,7 @@ impl Visit {
 
     /// Ready when the client has sent something, or its end.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let is_full = self.lease.as_ref().is_some_and(|lent| lent.server().up.len() >= MAX_WAITING);
+        let is_full = self.lease.as_ref().is_some_and(|lent| lent.server().owes_much());
         if self.at_end || self.wants || is_full || self.down.len() >= MAX_WAITING {
             return Poll::Pending;
         }

@@ -19,7 +19,8 @@ impl Exchange<'_> {
             return Ok(());
         }
         let (name, behind) = string(body(message)).ok_or(Broken("invalid string in message"))?;
-        let statement = self.statements.find(behind, &self.client.params);
+        let meaning = self.meaning();
+        let statement = self.statements.find(behind, meaning);
         self.guard_sequences(statement.verdict.leaves);
         self.server.unsynced = true;
         if !name.is_empty()
@@ -50,6 +51,18 @@ impl Exchange<'_> {
         self.push_parse(place, behind);
         self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, statement.number) });
         Ok(())
+    }
+
+    /// What the client's settings make of a text. Reading them all takes longer than all else here, so it is done when they change.
+    fn meaning(&mut self) -> u128 {
+        match &self.client.meaning {
+            Some((params, meaning)) if Rc::ptr_eq(params, &self.client.params) => *meaning,
+            _ => {
+                let meaning = self.statements.meaning(&self.client.params);
+                self.client.meaning = Some((Rc::clone(&self.client.params), meaning));
+                meaning
+            }
+        }
     }
 
     /// A statement too long to be looked at: nobody else's, and the client keeps its connection.

@@ -137,6 +137,11 @@ impl Replies {
         self.due.is_empty()
     }
 
+    /// How many are due.
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
     /// All, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Expect> {
         self.due.iter()
