@@ -591,7 +591,7 @@ impl Exchange<'_> {
             && string(body(message)).is_some_and(|(name, _)| *name == **portal)
         {
             let follow = follow.clone();
-            let undo = if follow == Follow::DiscardAll { self.forget_statements() } else { Undo::Nothing };
+            let undo = if matches!(follow, Follow::DeallocateAll | Follow::DiscardAll) { self.forget_statements() } else { Undo::Nothing };
             note = Some(Box::new(Note { follow: Some(follow), undo, ..Note::default() }));
         }
         self.send(message, Expect::Execute(note));

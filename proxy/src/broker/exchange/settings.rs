@@ -97,7 +97,8 @@ impl Exchange<'_> {
                 return (Some(place), Undo::Name(name.clone(), was));
             }
             Command::Deallocate(_) => return (None, Undo::Nothing),
-            Command::DeallocateAll | Command::DiscardAll => Follow::DiscardAll,
+            Command::DeallocateAll => Follow::DeallocateAll,
+            Command::DiscardAll => Follow::DiscardAll,
             Command::Set { name, value: Some(value) } => Follow::Set(name.clone(), value.clone()),
             Command::Set { name, value: None } => Follow::Default(name.clone()),
             Command::ResetAll => Follow::ResetAll,
@@ -112,8 +113,10 @@ impl Exchange<'_> {
             match follow {
                 // The server has said so itself, and will say so too when a transaction takes it back.
                 Follow::Set(name, _) if self.server.params.is_reported(&name) => {}
+                // What is prepared was forgotten when it was sent.
+                Follow::DeallocateAll => {}
                 Follow::DiscardAll => {
-                    self.server.discarded();
+                    self.server.reset();
                     self.client.return_to_defaults(down);
                 }
                 // A transaction that fails would take it back without a word.

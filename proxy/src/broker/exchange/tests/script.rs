@@ -114,8 +114,12 @@ impl Writer<'_> {
     /// Sends; the next waits for the answers (`Some(true)`), does not, or as it comes.
     fn send(&mut self, bytes: Vec<u8>, wait: Option<bool>) {
         self.direct.take(&bytes, &mut self.world);
-        self.heard.extend(self.direct.out.split());
+        let heard = self.direct.out.split();
+        let failed = hear(&heard, &self.defaults).iter().any(|one| one.kind == 'E');
+        self.heard.extend(heard);
         self.steps.push(Step { bytes, wait: self.wait });
+        // What is sent before a batch is known to have failed counts on what that batch was to prepare.
+        let wait = if failed { Some(true) } else { wait };
         if wait.unwrap_or_else(|| self.rng.u8(..10) < 6) {
             self.wait = self.count();
         }
@@ -210,6 +214,7 @@ impl Writer<'_> {
             parts.push(super::describe(name));
             if self.rng.bool() {
                 parts.push(sync());
+                self.send(std::mem::take(&mut parts).concat(), followed.then_some(true));
             }
         }
         parts.push(self.bind("", name));
