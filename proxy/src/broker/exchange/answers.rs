@@ -207,6 +207,9 @@ impl Exchange<'_> {
             },
             b'G' => {
                 self.server.copying = !self.server.replies.forgive_syncs();
+                // A Sync that came too early does not end the batch: the one behind the data does.
+                let ends = self.server.replies.iter().any(|expect| matches!(expect, Expect::Sync | Expect::Query(_)));
+                self.server.unsynced |= !ends;
                 return self.passes(kind);
             }
             _ => return self.passes(kind),
