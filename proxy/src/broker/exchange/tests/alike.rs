@@ -230,7 +230,12 @@ impl Worker {
         let guest = &mut self.guests[who];
         let mut down = BytesMut::new();
         let mut exchange = Exchange { client: &mut guest.half, server: &mut wire.server, statements: &mut self.statements };
-        let took = exchange.answers(&some, &mut down).unwrap();
+        let took = match exchange.answers(&some, &mut down) {
+            Ok(took) => took,
+            // What was sent to end its batch has met a COPY.
+            Err(_) if guest.leaves == Leaves::Going => return self.close(who),
+            Err(lost) => panic!("{lost:?}"),
+        };
         let heard = if took == Took::AsItIs { &some } else { &down };
         assert!(took == Took::Changed || down.is_empty());
         self.trace.push(format!("client {who} hears {}", heard.escape_ascii()));
@@ -269,7 +274,8 @@ impl Worker {
         assert_eq!(server.params.value(b"TimeZone").unwrap(), session.settings.zone.as_bytes(), "zone");
         assert_eq!(server.params.value(b"work_mem").unwrap_or(b"0"), session.settings.memory.as_bytes(), "memory");
         let names: Vec<&str> = session.names().collect();
-        assert_eq!(names.len(), server.prepared(), "{names:?}");
+        // One that has become stale stays behind, and is used no more.
+        assert!((server.prepared()..=server.prepared() + session.stale).contains(&names.len()), "{names:?}, known {}", server.prepared());
         assert!(names.iter().all(|name| name.starts_with("_rtp_")), "{names:?}");
         assert!(server.unnamed.is_none() || session.has(""), "no unnamed statement");
     }
@@ -286,6 +292,16 @@ impl Worker {
         }
     }
 
+    fn close(&mut self, id: usize) {
+        let guest = &mut self.guests[id];
+        self.trace.push(format!("client {id} leaves nothing behind that is of use"));
+        guest.leaves = Leaves::Gone;
+        let wire = &mut self.wires[guest.lease.take().unwrap()];
+        let late = self.rng.bool();
+        let server = Server::new(params(&base(), &base()), 2);
+        *wire = Wire { server, session: Session::new(base(), late), up: BytesMut::new(), down: BytesMut::new(), lent: false };
+    }
+
     fn settle(&mut self, id: usize) {
         let guest = &mut self.guests[id];
         let wire = guest.lease.unwrap();
@@ -297,6 +313,9 @@ impl Worker {
                 server.discarded();
             }
             self.give_back(id);
+        } else if server.copying {
+            // It began behind the client's back, and is cancelled.
+            self.close(id);
         } else if server.owes_nothing() && server.up.is_empty() {
             server.roll_back();
         }

@@ -83,6 +83,8 @@ pub(super) struct Session {
     /// Settings are reported with ReadyForQuery (since 14), not at once.
     late: bool,
     pub locks: u32,
+    /// How often a statement was found stale.
+    pub stale: usize,
     /// What `nextval` gave last.
     last: Option<String>,
     input: BytesMut,
@@ -106,6 +108,7 @@ impl Session {
             after: None,
             late,
             locks: 0,
+            stale: 0,
             last: None,
             input: BytesMut::new(),
             out: BytesMut::new(),
@@ -131,6 +134,7 @@ impl Session {
         self.settings = self.defaults.clone();
         self.told.clone_from(&self.settings.zone);
         self.locks = 0;
+        self.stale = 0;
         self.last = None;
     }
 
@@ -172,7 +176,10 @@ impl Session {
                     self.copy = None;
                     self.fails(("57014", "COPY from stdin failed".into()), by_query);
                 }
-                other => panic!("a client that sends {} within a COPY is none of ours", char::from(other)),
+                other => {
+                    self.copy = None;
+                    self.fails(("08P01", format!("unexpected message type 0x{other:02X} during COPY from stdin")), by_query);
+                }
             }
             return;
         }
@@ -278,6 +285,7 @@ impl Session {
     }
 
     fn fails(&mut self, (code, what): Refused, in_query: bool) {
+        self.stale += usize::from(code == "0A000");
         reply::message(&mut self.out, b'E', |out| {
             // As the server names the place where it was found out.
             let place = if code == "0A000" { "RRevalidateCachedQuery\0" } else { "" };
