@@ -317,7 +317,10 @@ impl Exchange<'_> {
                 if matches!(self.server.replies.pop(), Some(Expect::Discarded)) {
                     self.server.replay = true;
                 }
-                self.say_what_is_ours(&mut said.after);
+                // A whole batch may yet have to be sent again: the client hears nothing before the server's first word to it.
+                if self.server.unit_state != Unit::Whole {
+                    self.say_what_is_ours(&mut said.after);
+                }
                 Ok(false)
             }
             _ => Ok(false),

@@ -15,6 +15,7 @@
 //! A connection may be given back when [`Server::is_at_rest`] and no [`Traces`] are left: the one rule, in one place.
 
 mod answers;
+pub mod fuzz;
 mod plain;
 mod replies;
 mod requests;
