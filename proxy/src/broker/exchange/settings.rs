@@ -186,6 +186,10 @@ impl Exchange<'_> {
 impl Server {
     /// The answer to [`PROBE`]: a DataRow's body.
     pub(super) fn probed(&mut self, row: &[u8]) {
+        if self.doubtful {
+            // The client has sent more since the question was: it is asked again.
+            return;
+        }
         let mut left = Traces::NONE;
         let mut rest = row.get(2..).unwrap_or_default();
         for trace in PROBES {

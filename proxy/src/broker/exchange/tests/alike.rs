@@ -27,6 +27,8 @@ struct Guest {
     wants: bool,
     lease: Option<usize>,
     leaves: Leaves,
+    /// It had a connection when it left: what it has set is not known from without.
+    pinned: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,7 +87,7 @@ impl Worker {
                 let script = Script::random(&mut rng, id, &base(), most);
                 let half = Client::new(u32::try_from(id + 1).unwrap(), params(&script.defaults, &base()), true);
                 let (input, taken, heard) = (BytesMut::new(), Vec::new(), Vec::new());
-                Guest { half, script, at: 0, sent: 0, input, taken, heard, wants: false, lease: None, leaves: Leaves::No }
+                Guest { half, script, at: 0, sent: 0, input, taken, heard, wants: false, lease: None, leaves: Leaves::No, pinned: false }
             })
             .collect();
         let late = rng.bool();
@@ -114,8 +116,7 @@ impl Worker {
         let mut can: Vec<(u8, usize)> = Vec::new();
         for (id, guest) in self.guests.iter().enumerate() {
             match guest.leaves {
-                Leaves::Gone => continue,
-                Leaves::Going => continue,
+                Leaves::Gone | Leaves::Going => continue,
                 Leaves::No => {}
             }
             if guest.wants {
@@ -164,6 +165,11 @@ impl Worker {
                 wire.down.extend_from_slice(&out);
             }
             _ => self.server_answers(id),
+        }
+        for id in 0..self.guests.len() {
+            if self.guests[id].leaves == Leaves::Going {
+                self.settle(id);
+            }
         }
         let idle = self.guests.iter().all(|guest| guest.lease.is_none());
         if idle && self.rng.u8(..10) == 0 {
@@ -240,7 +246,6 @@ impl Worker {
         assert!(took == Took::Changed || down.is_empty());
         self.trace.push(format!("client {who} hears {}", heard.escape_ascii()));
         if guest.leaves == Leaves::Going {
-            self.settle(who);
             return;
         }
         guest.heard.extend_from_slice(heard);
@@ -286,9 +291,8 @@ impl Worker {
         self.trace.push(format!("client {id} leaves"));
         guest.leaves = Leaves::Gone;
         if let Some(wire) = guest.lease {
-            guest.leaves = Leaves::Going;
+            (guest.leaves, guest.pinned) = (Leaves::Going, true);
             self.wires[wire].server.conclude();
-            self.settle(id);
         }
     }
 
@@ -334,6 +338,11 @@ impl Worker {
             if guest.at == guest.script.steps.len() && !self.quitters {
                 let expected: Vec<&String> = guest.script.log.iter().filter(|entry| !entry.starts_with("copied COPY")).collect();
                 assert_eq!(log, expected);
+                if !guest.pinned {
+                    let settings = &guest.script.settings;
+                    assert_eq!(guest.half.params.value(b"TimeZone").unwrap(), settings.zone.as_bytes(), "zone of client {id}");
+                    assert_eq!(guest.half.params.value(b"work_mem").unwrap_or(b"0"), settings.memory.as_bytes(), "memory of client {id}");
+                }
                 assert_eq!(hear(&guest.heard, &guest.script.defaults).len(), guest.script.heard.len(), "client {id} misses an answer");
             }
         }
