@@ -16,6 +16,7 @@
 
 mod answers;
 mod errors;
+pub mod fuzz;
 mod idle;
 mod naming;
 mod plain;
@@ -300,11 +301,18 @@ impl Server {
 
     /// The server has done DISCARD ALL: no statements, no traces, the settings of a new connection.
     pub fn discarded(&mut self) {
-        self.params = Rc::clone(&self.base);
-        self.traces = Traces::NONE;
-        self.doubtful = false;
+        self.reset();
         self.unnamed = None;
         drop(self.prepared.clear());
+    }
+
+    /// The settings of a new connection, and no traces but of what was sent since.
+    fn reset(&mut self) {
+        self.params = Rc::clone(&self.base);
+        if self.replies.is_empty() {
+            self.traces = Traces::NONE;
+            self.doubtful = false;
+        }
     }
 }
 

@@ -153,8 +153,9 @@ impl Exchange<'_> {
 
     /// A name that means nothing to us is the server's to refuse, or it was prepared in SQL.
     fn unknown(&mut self, name: &[u8]) -> Target {
-        if name.is_empty() && self.server.unnamed.take().is_some() {
-            // Somebody else's must not be found there.
+        if name.is_empty() {
+            // Somebody else's must not be found there, nor our own; `unnamed` does not tell of all that may be.
+            self.server.unnamed = None;
             self.server.up.extend_from_slice(&[b'C', 0, 0, 0, 6, b'S', 0]);
             self.server.replies.push(Expect::Close { theirs: false, undo: Undo::Nothing });
         }
@@ -195,7 +196,7 @@ impl Exchange<'_> {
             && string(body(message)).is_some_and(|(name, _)| *name == **portal)
         {
             let follow = follow.clone();
-            let undo = if follow == Follow::DiscardAll { self.forget_statements() } else { Undo::Nothing };
+            let undo = if matches!(follow, Follow::DeallocateAll | Follow::DiscardAll) { self.forget_statements() } else { Undo::Nothing };
             note = Some(Box::new(Note { follow: Some(follow), undo, ..Note::default() }));
         }
         self.send(message, Expect::Execute(note));
