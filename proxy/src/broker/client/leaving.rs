@@ -162,9 +162,7 @@ async fn settle(mut lent: Box<Lent>, mut half: exchange::Client, guest: Guest, b
     if half.is_within_message() {
         return lent.lease.close(EvictReason::Unclean);
     }
-    let server = &mut lent.lease.connection_mut().server;
-    let grace = if server.owes_nothing() { GRACE } else { grace };
-    server.conclude();
+    let grace = if lent.server().owes_nothing() { GRACE } else { grace };
     let card = guest.badge.card();
     let mut settled = timeout(grace, come_to_rest(&mut lent, &mut half, &broker)).await;
     if settled.is_err() {
@@ -198,6 +196,8 @@ async fn come_to_rest(lent: &mut Lent, half: &mut exchange::Client, broker: &Bro
             if server.is_at_rest() {
                 return Poll::Ready(true);
             }
+            // Again and again: a COPY may begin only now, and its end leaves a batch without a Sync.
+            server.conclude();
             if server.owes_nothing() {
                 server.roll_back();
             }
