@@ -320,8 +320,8 @@ impl Exchange<'_> {
                 if matches!(self.server.replies.pop(), Some(Expect::Discarded)) {
                     self.server.replay = true;
                 }
-                // A whole batch may yet have to be sent again: the client hears nothing before the server's first word to it.
-                if self.server.unit_state != Unit::Whole {
+                // A batch may yet have to be sent again: the client hears nothing before the server's first word to it.
+                if self.server.unit_state == Unit::Spoilt {
                     self.say_what_is_ours(&mut said.after);
                 }
                 Ok(false)
