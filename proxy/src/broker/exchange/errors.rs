@@ -64,6 +64,7 @@ impl Exchange<'_> {
     fn take_back_expect(&mut self, expect: Expect) {
         match expect {
             Expect::Parse { undo, .. }
+            | Expect::Forgets(undo)
             | Expect::Bind(_, undo)
             | Expect::Close { undo, .. }
             | Expect::Parsed(undo)

@@ -41,6 +41,8 @@ pub(super) enum Expect {
     Closed(Undo),
     /// Nothing: the end of the data of a COPY.
     CopyEnd,
+    /// Nothing: the Query behind it ends the client's unnamed statement, unless it is skipped.
+    Forgets(Undo),
     /// All up to ReadyForQuery is for us: the settings were put right.
     Settings,
     /// All up to ReadyForQuery is for us: what the client has left behind.

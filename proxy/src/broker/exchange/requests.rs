@@ -215,7 +215,11 @@ impl Exchange<'_> {
     fn before_query(&mut self) {
         self.server.unsynced = false;
         self.server.unnamed = None;
-        self.client.names.put(b"", None);
+        let was = self.client.names.put(b"", None);
+        // With nothing due before it, it will not be skipped.
+        if was.is_some() && !self.server.replies.is_empty() {
+            self.server.replies.push(Expect::Forgets(Undo::Name(Box::default(), was)));
+        }
     }
 
     /// What a command in a text of its own needs besides being run.
@@ -283,7 +287,7 @@ impl Exchange<'_> {
 
     /// Answers that wait for nothing but us.
     pub(super) fn say_what_is_ours(&mut self, down: &mut BytesMut) {
-        while let Some(Expect::Parsed(_) | Expect::Closed(_) | Expect::CopyEnd) = self.server.replies.first() {
+        while let Some(Expect::Parsed(_) | Expect::Closed(_) | Expect::Forgets(_) | Expect::CopyEnd) = self.server.replies.first() {
             match self.server.replies.pop() {
                 Some(Expect::Parsed(_)) => reply::parse_complete(down),
                 Some(Expect::Closed(_)) => reply::close_complete(down),
