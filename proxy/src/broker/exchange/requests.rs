@@ -403,10 +403,12 @@ impl Exchange<'_> {
         }
     }
 
-    /// The server drops all statements.
+    /// The server drops all statements that have a name.
     fn forget_statements(&mut self) -> Undo {
         self.server.unnamed = None;
-        Undo::All(Box::new((std::mem::take(&mut self.client.names), self.server.prepared.clear())))
+        let names = std::mem::take(&mut self.client.names);
+        self.client.names.put(b"", names.find(b"").cloned());
+        Undo::All(Box::new((names, self.server.prepared.clear())))
     }
 
     fn leaves_by(&mut self, verdict: &Verdict) {
