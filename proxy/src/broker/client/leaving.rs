@@ -187,6 +187,9 @@ async fn come_to_rest(lent: &mut Lent, half: &mut exchange::Client, broker: &Bro
             if server.is_at_rest() {
                 return Poll::Ready(true);
             }
+            if server.owes_nothing() || server.awaits_data() {
+                server.conclude();
+            }
             if server.owes_nothing() {
                 server.roll_back();
             }

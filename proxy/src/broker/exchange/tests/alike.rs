@@ -236,12 +236,7 @@ impl Worker {
         let guest = &mut self.guests[who];
         let mut down = BytesMut::new();
         let mut exchange = Exchange { client: &mut guest.half, server: &mut wire.server, statements: &mut self.statements };
-        let took = match exchange.answers(&some, &mut down) {
-            Ok(took) => took,
-            // What was sent to end its batch has met a COPY.
-            Err(_) if guest.leaves == Leaves::Going => return self.close(who),
-            Err(lost) => panic!("{lost:?}"),
-        };
+        let took = exchange.answers(&some, &mut down).unwrap();
         let heard = if took == Took::AsItIs { &some } else { &down };
         assert!(took == Took::Changed || down.is_empty());
         self.trace.push(format!("client {who} hears {}", heard.escape_ascii()));
@@ -298,16 +293,6 @@ impl Worker {
         }
     }
 
-    fn close(&mut self, id: usize) {
-        let guest = &mut self.guests[id];
-        self.trace.push(format!("client {id} leaves nothing behind that is of use"));
-        guest.leaves = Leaves::Gone;
-        let wire = &mut self.wires[guest.lease.take().unwrap()];
-        let late = self.rng.bool();
-        let server = Server::new(params(&base(), &base()), 2);
-        *wire = Wire { server, session: Session::new(base(), late), up: BytesMut::new(), down: BytesMut::new(), lent: false };
-    }
-
     fn settle(&mut self, id: usize) {
         let guest = &mut self.guests[id];
         let wire = guest.lease.unwrap();
@@ -319,10 +304,12 @@ impl Worker {
                 server.discarded();
             }
             self.give_back(id);
-        } else if server.copying {
-            // It began behind the client's back, and is cancelled.
-            self.close(id);
-        } else if server.owes_nothing() && server.up.is_empty() {
+            return;
+        }
+        if server.owes_nothing() || server.awaits_data() {
+            server.conclude();
+        }
+        if server.owes_nothing() {
             server.roll_back();
         }
     }
