@@ -193,7 +193,7 @@ impl Worker {
         let guest = &mut self.guests[id];
         let step = &guest.script.steps[guest.at];
         let mut rest = BytesMut::from(&step.bytes[guest.sent..]);
-        let some = part(&mut self.rng, &mut rest);
+        let some = if step.whole { rest.split() } else { part(&mut self.rng, &mut rest) };
         guest.sent += some.len();
         if rest.is_empty() {
             (guest.at, guest.sent) = (guest.at + 1, 0);
