@@ -12,7 +12,7 @@
 mod leaving;
 mod lending;
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -63,6 +63,8 @@ struct Visit {
 enum Next {
     /// Find a connection.
     Lease,
+    /// The process drains from now on.
+    Drain,
 }
 
 /// Serves one client that has logged in to its end.
@@ -91,6 +93,7 @@ impl Visit {
     async fn run(mut self) -> Report {
         let (closing, cut, leases) = (self.broker.closing.clone(), self.broker.cut.clone(), Rc::clone(&self.broker.leases));
         let mut closing = std::pin::pin!(closing.cancelled());
+        let mut listens = false;
         let is_shared_out = self.broker.listener.pool.budget.is_some();
         let end = loop {
             let next = if self.draining {
@@ -103,8 +106,15 @@ impl Visit {
                 tokio::select! {
                     biased;
                     // Cancel-safe: all state is in `self`.
-                    next = poll_fn(|cx| self.poll(cx)) => next,
-                    () = &mut closing => { self.draining = true; continue }
+                    next = poll_fn(|cx| {
+                        let moved = self.bytes_up + self.bytes_down;
+                        let polled = self.poll(cx);
+                        // Once, to be woken; then only when nothing else has woken it: each look takes a lock.
+                        if polled.is_pending() && (!mem::replace(&mut listens, true) || moved == self.bytes_up + self.bytes_down) {
+                            return closing.as_mut().poll(cx).map(|()| Ok(Next::Drain));
+                        }
+                        polled
+                    }) => next,
                     () = leases.recall(), if is_shared_out => {
                         if self.lease.as_ref().is_some_and(|lent| lent.lease.is_recalled()) { Err(End::Recalled) } else { continue }
                     }
@@ -116,6 +126,10 @@ impl Visit {
                     done = Box::pin(self.find_connection()) => done,
                     () = cut.cancelled() => Err(End::Cut),
                 },
+                Ok(Next::Drain) => {
+                    self.draining = true;
+                    Ok(())
+                }
                 Err(end) => Err(end),
             };
             if let Err(end) = done {
@@ -249,7 +263,7 @@ impl Visit {
 
     /// Ready when the client has sent something, or its end.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let is_full = self.lease.as_ref().is_some_and(|lent| lent.server().up.len() >= MAX_WAITING);
+        let is_full = self.lease.as_ref().is_some_and(|lent| lent.server().owes_much());
         if self.at_end || self.wants || is_full || self.down.len() >= MAX_WAITING {
             return Poll::Pending;
         }
@@ -318,7 +332,7 @@ impl Visit {
         if mem::take(&mut lent.ending) {
             self.guest.badge.card().lend(lent.lease.connection().cancel_key());
         }
-        if lent.server().owes_nothing() {
+        if lent.server().owes_nothing() && !mem::take(&mut lent.is_new) {
             lent.asked = Instant::now();
         }
         let (stream, server) = lent.lease.connection_mut().split();

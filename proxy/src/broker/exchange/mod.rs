@@ -16,6 +16,7 @@
 
 mod answers;
 mod errors;
+pub mod fuzz;
 mod idle;
 mod naming;
 mod plain;
@@ -45,6 +46,11 @@ use crate::postgres::traces::Traces;
 /// Type byte and length.
 const HEADER_BYTES: usize = 5;
 
+/// With so many answers due, nothing more is read from the client.
+const MAX_OWED: usize = 16 * 1024;
+/// With so many bytes waiting for the server, nothing more is read from the client.
+const MAX_UP: usize = 64 * 1024;
+
 /// The client broke the protocol: what it is told before it is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken(pub &'static str);
@@ -66,6 +72,8 @@ pub struct Client {
     pub defaults: Rc<Params>,
     /// What its settings are.
     pub params: Rc<Params>,
+    /// What settings make of a text, and which settings those were.
+    meaning: Option<(Rc<Params>, u128)>,
     /// The rest of a message that is not kept until it is whole.
     passing: Passing,
     /// Up to the next Sync its messages are thrown away: it has been told why.
@@ -162,6 +170,7 @@ impl Client {
             names: Names::default(),
             params: Rc::clone(&defaults),
             defaults,
+            meaning: None,
             passing: Passing::default(),
             skipping: false,
             bound: None,
@@ -229,6 +238,12 @@ impl Server {
         self.replies.is_empty() && self.partial.is_empty() && self.pass == 0
     }
 
+    /// So much is owed to the client that no more should be asked for.
+    #[must_use]
+    pub fn owes_much(&self) -> bool {
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_UP
+    }
+
     /// In a transaction, or a failed one.
     #[must_use]
     pub fn is_in_transaction(&self) -> bool {
@@ -286,11 +301,18 @@ impl Server {
 
     /// The server has done DISCARD ALL: no statements, no traces, the settings of a new connection.
     pub fn discarded(&mut self) {
-        self.params = Rc::clone(&self.base);
-        self.traces = Traces::NONE;
-        self.doubtful = false;
+        self.reset();
         self.unnamed = None;
         drop(self.prepared.clear());
+    }
+
+    /// The settings of a new connection, and no traces but of what was sent since.
+    fn reset(&mut self) {
+        self.params = Rc::clone(&self.base);
+        if self.replies.is_empty() {
+            self.traces = Traces::NONE;
+            self.doubtful = false;
+        }
     }
 }
 
