@@ -233,6 +233,10 @@ impl Visit {
         }
         if moved {
             self.flush_down()?;
+            if self.broker.shares && self.lease.as_ref().is_some_and(|lent| lent.server().has_ended_at_rest()) {
+                self.part_with_ended();
+                return Poll::Ready(Ok(()));
+            }
             self.note_rounds();
             self.rest(cx);
             return Poll::Ready(Ok(()));

@@ -1,7 +1,7 @@
 //! How a client comes by a connection, what is noted of its use, and when it goes back.
 
 use std::mem;
-use std::task::Context;
+use std::task::{Context, Waker};
 
 use bytes::{Buf as _, BytesMut};
 use tokio::time::Instant;
@@ -68,6 +68,19 @@ impl Visit {
                 lent.lease.connection().facts().returned();
                 lent.lease.give_back();
             }
+        }
+    }
+
+    /// The server has ended the connection, and the client need not know.
+    pub(super) fn part_with_ended(&mut self) {
+        self.note_rounds();
+        if let Some(lent) = self.lease.take() {
+            let card = self.guest.badge.card();
+            // A cancel that is on its way to it hits nobody.
+            card.take_back(Waker::noop());
+            card.enter(State::Idle);
+            self.returned(&lent);
+            lent.lease.close(EvictReason::ServerClosed);
         }
     }
 

@@ -177,6 +177,11 @@ impl Exchange<'_> {
         if kind == b'S' {
             return Ok(self.reported(body));
         }
+        if kind == b'E' && is_fatal(body) {
+            self.server.ended = true;
+            // The end of a connection that waits with nothing on it is nobody's business.
+            return Ok(!self.server.has_ended_at_rest() || !self.client.rewrites);
+        }
         if self.is_ours() {
             return self.ours(kind, body, said);
         }
@@ -216,11 +221,17 @@ impl Exchange<'_> {
             _ => return self.passes(kind),
         };
         let Some(pass) = pass else { return Err(Lost("an answer that nobody has asked for")) };
-        if let Some(Expect::Execute(note)) = self.server.replies.pop()
-            && kind == b'C'
-        {
-            self.completed(body);
-            self.server.done.extend(note.and_then(|note| note.follow));
+        match self.server.replies.pop() {
+            Some(Expect::Execute(note)) if kind == b'C' => {
+                self.completed(body);
+                self.server.done.extend(note.and_then(|note| note.follow));
+            }
+            Some(Expect::Parse { undo: Undo::NameAndPlace(_, _, (number, place)) | Undo::Place((number, place)), .. }) => {
+                if !self.server.prepared.confirm(number, place) {
+                    self.server.orphans.push(place);
+                }
+            }
+            _ => {}
         }
         self.server.answered |= pass;
         self.say_what_is_ours(&mut said.after);
@@ -305,8 +316,6 @@ impl Exchange<'_> {
     fn ours(&mut self, kind: u8, body: &[u8], said: &mut Said) -> Result<bool, Lost> {
         match kind {
             b'E' if matches!(self.server.replies.first(), Some(Expect::Discarded)) => Ok(false),
-            // What the server says of its own end is for the client.
-            b'E' if is_fatal(body) => Ok(true),
             b'E' => Err(Lost("the server refused settings that it took before")),
             b'D' => {
                 if matches!(self.server.replies.first(), Some(Expect::Probe)) {

@@ -23,7 +23,7 @@ impl Exchange<'_> {
             // It is not what it was, or not there: next time it is prepared anew.
             if code == "26000" || code == "0A000" {
                 self.server.prepared.remove(*number);
-                self.server.unnamed = self.server.unnamed.filter(|unnamed| unnamed != number);
+                self.server.unnamed = self.server.unnamed.filter(|(unnamed, _)| unnamed != number);
             }
         }
         let text = self.in_the_clients_words(code, body);
@@ -85,11 +85,11 @@ impl Exchange<'_> {
                 }
                 self.client.names.put(&name, was);
             }
-            Undo::NameAndPlace(name, was, number) => {
-                self.server.prepared.remove(number);
+            Undo::NameAndPlace(name, was, (number, place)) => {
+                self.server.prepared.take_back(number, place);
                 self.client.names.put(&name, was);
             }
-            Undo::Place(number) => drop(self.server.prepared.remove(number)),
+            Undo::Place((number, place)) => self.server.prepared.take_back(number, place),
             Undo::Evicted(number, slot) => self.server.prepared.restore(number, slot),
             Undo::Names(names) => self.client.names = *names,
             Undo::All(all) => {
@@ -103,9 +103,13 @@ impl Exchange<'_> {
     /// The first thing that the client's only batch meets is a statement whose tables have changed since it was prepared here, by others
     /// perhaps. The client has heard nothing, and nothing has been done: the batch is sent again, with the statement prepared anew.
     pub(super) fn is_stale(&self, body: &[u8]) -> bool {
-        let number = self.server.replies.iter().find(|expect| !matches!(expect, Expect::Parsed(_) | Expect::Closed(_)));
-        let ours = matches!(number, Some(Expect::Bind(Some(_), _) | Expect::DescribeStatement(Some(_))));
-        ours && self.server.unit_state == Unit::Whole
+        // Only for who has parsed it since it was last known to be good: others may know what it was, and must hear that it is not that any more.
+        let number = match self.server.replies.iter().find(|expect| !matches!(expect, Expect::Parsed(_) | Expect::Closed(_))) {
+            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => *number,
+            _ => return false,
+        };
+        let is_fresh = self.client.names.named_at(number) > self.server.prepared.used_before(number);
+        is_fresh && self.server.unit_state == Unit::Whole
             && !self.server.answered
             && self.server.status == b'I'
             && SqlState::of_error(body).is_some_and(|code| code.as_str() == "0A000")

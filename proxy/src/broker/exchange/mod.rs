@@ -100,8 +100,12 @@ pub struct Server {
     status: u8,
     replies: Replies,
     prepared: Prepared,
-    /// The statement that the connection's unnamed one is.
-    unnamed: Option<u64>,
+    /// The statement that the connection's unnamed one is, and the batch in which it was sent.
+    unnamed: Option<(u64, u64)>,
+    /// Names of statements that nobody will use: to be closed.
+    orphans: Vec<u32>,
+    /// The server has said its last word.
+    ended: bool,
     /// Extended messages have been sent since the last Sync: an implicit transaction may be open.
     unsynced: bool,
     /// The server skips everything up to a Sync that has not been sent.
@@ -199,6 +203,8 @@ impl Server {
             replies: Replies::default(),
             prepared: Prepared::new(limit),
             unnamed: None,
+            orphans: Vec::new(),
+            ended: false,
             unsynced: false,
             skipping: false,
             copying: false,
@@ -219,7 +225,13 @@ impl Server {
     /// left on it) or be cleaned. Whether the client has sent half a message, and whether a cancel request is on its way, others know.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.up.is_empty() && self.rests()
+        self.up.is_empty() && !self.ended && self.rests()
+    }
+
+    /// The server has ended the connection, and that is nothing to the client: nothing is owed to it, and nothing of it is there.
+    #[must_use]
+    pub fn has_ended_at_rest(&self) -> bool {
+        self.ended && self.rests() && self.traces.is_empty()
     }
 
     fn rests(&self) -> bool {
@@ -250,11 +262,10 @@ impl Server {
         self.status != b'I'
     }
 
-    /// The client has gone between two messages: what it has begun is brought to its end, and not done by half. To be called again when the
-    /// server [owes nothing](Self::owes_nothing), or [waits for data](Self::awaits_data), and is not at rest.
+    /// The client has gone between two messages: what it has begun is brought to its end, and not done by half. To be called again
+    /// after each of the server's words: a COPY may begin only now.
     pub fn conclude(&mut self) {
-        // What is due may turn out to be a COPY: the server takes this for its end, and otherwise for nothing.
-        if std::mem::take(&mut self.copying) || !self.replies.is_empty() {
+        if std::mem::take(&mut self.copying) {
             message_with_rest(&mut self.up, b'f', 0, |up| up.extend_from_slice(b"the client has gone\0"));
             self.replies.push(Expect::CopyEnd);
         }
@@ -293,7 +304,7 @@ impl Server {
     /// How many statements are prepared on the connection.
     #[must_use]
     pub fn prepared(&self) -> usize {
-        self.prepared.len()
+        self.prepared.len() + self.orphans.len()
     }
 
     /// Something has been parsed without a name, past the exchange.

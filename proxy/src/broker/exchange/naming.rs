@@ -27,13 +27,13 @@ impl Exchange<'_> {
             && let Some(old) = self.client.names.find(name).cloned()
         {
             // The server's own refusal (42P05), in the transaction's midst: the statement is there under our name for it.
-            let place = self.place(&old);
+            let place = self.place_of(name, &old);
             self.push_parse(place, behind);
             self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::Duplicate(name.into()) });
             return Ok(());
         }
-        let was = self.client.names.put(name, Some(Rc::clone(&statement)));
-        if self.server.prepared.find(statement.number).is_some() {
+        let was = self.client.names.give(name, Rc::clone(&statement), self.statements.now());
+        if self.server.prepared.find(statement.number, None).is_some() {
             // At once where nothing is due before it, unless it would have to be taken back: see `answers::stale`.
             self.server.replies.push(Expect::Parsed(Undo::Name(name.into(), was)));
             if self.server.unit_state != Unit::Open {
@@ -43,13 +43,13 @@ impl Exchange<'_> {
         }
         if name.is_empty() && statement.seen.replace(1) == 0 {
             // Seen for the first time, and perhaps the last: not worth a name.
-            self.server.unnamed = Some(statement.number);
+            self.server.unnamed = Some((statement.number, self.server.prepared.batch()));
             self.send(message, Expect::Parse { theirs: true, undo: Undo::Name(name.into(), was) });
             return Ok(());
         }
         let place = self.new_place(statement.number);
         self.push_parse(place, behind);
-        self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, statement.number) });
+        self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, (statement.number, place)) });
         Ok(())
     }
 
@@ -75,23 +75,44 @@ impl Exchange<'_> {
         let place = self.new_place(number);
         let rest = total - taken;
         message_with_rest(&mut self.server.up, b'P', rest, |up| our_name(up, place));
-        self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, number) });
+        self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, (number, place)) });
+    }
+
+    /// Where the statement is that the client calls so: where its own Parse has yet to prepare it, if that is on its way.
+    fn place_of(&mut self, name: &[u8], statement: &Statement) -> u32 {
+        if self.server.prepared.find(statement.number, None).is_none() {
+            let own = self.server.replies.iter().find_map(|expect| match expect {
+                Expect::Parse { theirs: true, undo: Undo::NameAndPlace(named, _, (number, place)) } => {
+                    (**named == *name && *number == statement.number).then_some(*place)
+                }
+                _ => None,
+            });
+            if let Some(place) = own {
+                return place;
+            }
+        }
+        self.place(statement)
+    }
+
+    /// The connection's unnamed statement is this one, whatever becomes of the batches before.
+    fn is_unnamed(&self, name: &[u8], number: u64) -> bool {
+        name.is_empty() && self.server.unnamed == Some((number, self.server.prepared.batch()))
     }
 
     /// Where on the connection a statement is, prepared now if it is not.
     pub(super) fn place(&mut self, statement: &Statement) -> u32 {
-        if let Some(place) = self.server.prepared.find(statement.number) {
+        if let Some(place) = self.server.prepared.find(statement.number, Some(self.statements.now())) {
             return place;
         }
         let place = self.new_place(statement.number);
         self.push_parse(place, &statement.body);
-        self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Place(statement.number) });
+        self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Place((statement.number, place)) });
         place
     }
 
     /// A new name on the connection; an old one may have to go for it.
     pub(super) fn new_place(&mut self, number: u64) -> u32 {
-        let (place, evicted) = self.server.prepared.add(number);
+        let (place, evicted) = self.server.prepared.add(number, self.statements.now());
         if let Some((number, slot)) = evicted {
             message_with_rest(&mut self.server.up, b'C', 0, |up| {
                 up.extend_from_slice(b"S");
@@ -100,6 +121,17 @@ impl Exchange<'_> {
             self.server.replies.push(Expect::Close { theirs: false, undo: Undo::Evicted(number, slot) });
         }
         place
+    }
+
+    /// What was prepared twice, because one batch could not count on another.
+    pub(super) fn close_orphans(&mut self) {
+        for place in std::mem::take(&mut self.server.orphans) {
+            message_with_rest(&mut self.server.up, b'C', 0, |up| {
+                up.extend_from_slice(b"S");
+                our_name(up, place);
+            });
+            self.server.replies.push(Expect::Close { theirs: false, undo: Undo::Nothing });
+        }
     }
 
     pub(super) fn push_parse(&mut self, place: u32, body: &[u8]) {
@@ -136,8 +168,8 @@ impl Exchange<'_> {
                 number = Some(statement.number);
                 match other {
                     Some(place) => Target::Place(place),
-                    None if name.is_empty() && self.server.unnamed == number => Target::Unnamed,
-                    None => Target::Place(self.place(&statement)),
+                    None if self.is_unnamed(name, statement.number) => Target::Unnamed,
+                    None => Target::Place(self.place_of(name, &statement)),
                 }
             }
             None => self.unknown(name),
@@ -177,8 +209,8 @@ impl Exchange<'_> {
         let found = self.client.names.find(name).cloned();
         let number = found.as_ref().map(|statement| statement.number);
         let target = match found {
-            Some(_) if name.is_empty() && self.server.unnamed == number => Target::Unnamed,
-            Some(statement) => Target::Place(self.place(&statement)),
+            Some(statement) if self.is_unnamed(name, statement.number) => Target::Unnamed,
+            Some(statement) => Target::Place(self.place_of(name, &statement)),
             None => self.unknown(name),
         };
         message_with_rest(&mut self.server.up, b'D', 0, |up| {

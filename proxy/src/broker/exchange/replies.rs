@@ -85,6 +85,9 @@ impl Follow {
     }
 }
 
+/// A statement's number, and what it is to be called on the connection.
+pub(super) type Place = (u64, u32);
+
 /// How to take back what was noted when a message was sent, if the server skips it.
 #[derive(Default)]
 pub(super) enum Undo {
@@ -94,9 +97,9 @@ pub(super) enum Undo {
     /// A name of the client's meant this before.
     Name(Box<[u8]>, Option<Rc<Statement>>),
     /// As `Name`, and the statement of this number was noted as prepared on the connection.
-    NameAndPlace(Box<[u8]>, Option<Rc<Statement>>, u64),
+    NameAndPlace(Box<[u8]>, Option<Rc<Statement>>, Place),
     /// The statement of this number was noted as prepared on the connection.
-    Place(u64),
+    Place(Place),
     /// The statement of this number lost its place on the connection.
     Evicted(u64, Slot),
     /// Nothing was: the name is taken, and the server will say so, of our name for it.

@@ -96,6 +96,8 @@ impl Exchange<'_> {
         self.server.unit.clear();
         self.server.unit_state = if self.client.rewrites { Unit::Open } else { Unit::Spoilt };
         self.server.answered = false;
+        self.statements.next_batch();
+        self.close_orphans();
         self.put_settings_right();
         self.guard_sequences(Traces::NONE);
     }
@@ -295,6 +297,7 @@ impl Exchange<'_> {
         }
         self.server.unsynced = false;
         self.server.skipping = false;
+        self.server.prepared.next_batch();
         self.server.replies.push(Expect::Sync);
     }
 
