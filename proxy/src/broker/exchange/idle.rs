@@ -56,7 +56,7 @@ impl Client {
                     self.skipping = false;
                     reply::ready_for_query(down, Status::Idle);
                 }
-                b'H' | b'd' | b'c' | b'f' | b'P' | b'B' | b'D' | b'E' | b'C'
+                b'H' | b'd' | b'c' | b'f' | b'P' | b'B' | b'D' | b'E' | b'C' | b'Q' | b'F'
                     if self.skipping || matches!(kind, b'H' | b'd' | b'c' | b'f') =>
                 {
                     // Nobody listens: late data of a COPY that has failed, or the rest of a batch that has.

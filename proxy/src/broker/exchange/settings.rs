@@ -16,9 +16,11 @@ use crate::postgres::traces::Traces;
 const MAX_CHANGES: usize = 50;
 
 /// What of [`Traces::PROBED`] is there, in the order of [`PROBES`]. Everything is named with its schema, whatever the client's search path.
+/// Functions and types can be temporary as tables can: whatever it is depends on its schema.
 const PROBE: &[u8] = b"SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()), \
 EXISTS (SELECT FROM pg_catalog.pg_listening_channels()), \
-EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), \
+EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+AND refobjid = pg_catalog.pg_my_temp_schema()), \
 EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql), \
 EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
 current_user <> session_user\0";
