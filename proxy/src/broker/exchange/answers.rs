@@ -213,11 +213,13 @@ impl Exchange<'_> {
             _ => return self.passes(kind),
         };
         let Some(pass) = pass else { return Err(Lost("an answer that nobody has asked for")) };
-        if let Some(Expect::Execute(note)) = self.server.replies.pop()
-            && kind == b'C'
-        {
-            self.completed(body);
-            self.server.done.extend(note.and_then(|note| note.follow));
+        match self.server.replies.pop() {
+            Some(Expect::Execute(note)) if kind == b'C' => {
+                self.completed(body);
+                self.server.done.extend(note.and_then(|note| note.follow));
+            }
+            Some(Expect::Parse { undo: Undo::Duplicate(taken), .. }) => self.taken_after_all(*taken),
+            _ => {}
         }
         self.server.answered |= pass;
         self.say_what_is_ours(&mut said.after);
@@ -314,9 +316,7 @@ impl Exchange<'_> {
             b'Z' => {
                 let &[status @ (b'I' | b'T' | b'E')] = body else { return Err(Lost("an unknown transaction status")) };
                 self.server.status = status;
-                if matches!(self.server.replies.pop(), Some(Expect::Discarded)) {
-                    self.server.replay = true;
-                }
+                drop(self.server.replies.pop());
                 self.say_what_is_ours(&mut said.after);
                 Ok(false)
             }

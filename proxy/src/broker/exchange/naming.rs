@@ -28,7 +28,7 @@ impl Exchange<'_> {
             // The server's own refusal (42P05), in the transaction's midst: the statement is there under our name for it.
             let place = self.place(&old);
             self.push_parse(place, behind);
-            self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::Duplicate(name.into()) });
+            self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::Duplicate(Box::new((name.into(), statement, place))) });
             return Ok(());
         }
         let was = self.client.names.put(name, Some(Rc::clone(&statement)));
@@ -50,6 +50,13 @@ impl Exchange<'_> {
         self.push_parse(place, behind);
         self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, statement.number) });
         Ok(())
+    }
+
+    /// A name that was thought to be taken was not: the Parse before, in an earlier batch, has failed.
+    pub(super) fn taken_after_all(&mut self, (name, statement, place): (Box<[u8]>, Rc<Statement>, u32)) {
+        self.server.prepared.put(statement.number, place);
+        self.leaves_by(&statement.verdict);
+        self.put_back(name, Some(statement));
     }
 
     /// A statement too long to be looked at: nobody else's, and the client keeps its connection.

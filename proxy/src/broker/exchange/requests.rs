@@ -127,7 +127,7 @@ impl Exchange<'_> {
             b'E' => self.execute(message)?,
             b'C' => self.close(message, down)?,
             b'S' => self.sync(message),
-            b'F' => self.send(message, Expect::Function),
+            b'F' => self.function(message),
             b'H' => {
                 self.say_what_is_ours(down);
                 self.pass_on(message);
@@ -153,7 +153,7 @@ impl Exchange<'_> {
                 self.before_query();
                 self.send(bytes, Expect::Query(None));
             }
-            b'F' => self.send(bytes, Expect::Function),
+            b'F' => self.function(bytes),
             b'd' => self.pass_on(bytes),
             b'f' => self.copy_end(bytes),
             b'P' if !self.client.rewrites => {
@@ -189,6 +189,12 @@ impl Exchange<'_> {
 
     pub(super) fn pass_on(&mut self, message: &[u8]) {
         self.server.up.extend_from_slice(message);
+    }
+
+    /// It is called by its number, and may be one that takes a lock.
+    fn function(&mut self, message: &[u8]) {
+        self.leaves(Traces::LOCK, true);
+        self.send(message, Expect::Function);
     }
 
     fn query(&mut self, message: &[u8]) -> Result<(), Broken> {

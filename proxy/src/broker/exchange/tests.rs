@@ -308,3 +308,57 @@ fn every_cut_of_the_servers_bytes_gives_the_same() {
         assert!(pair.server.is_at_rest());
     }
 }
+
+#[test]
+fn a_batch_that_is_sent_again_stays_in_front_of_the_next() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("a", "SELECT * FROM t"), sync()]);
+    pair.answer(&[ok1(), ready(b'I')]);
+    pair.send(&[bind("a"), execute(), sync()]);
+    // The server flushes an error by itself: its ReadyForQuery may come later than the client's next batch.
+    assert!(pair.answer(&[error("0A000", "RRevalidateCachedQuery\0")]).is_empty());
+    let again = [parse("_rtp_2", "SELECT * FROM t"), bind("_rtp_2"), execute(), sync()].concat();
+    assert_eq!(pair.server.up.split().to_vec(), again);
+    let (up, _) = pair.send(&[query("SELECT 2")]);
+    assert_eq!(up, query("SELECT 2"));
+    let all = [ok2(), complete("SELECT 1"), ready(b'I'), complete("SELECT 2"), ready(b'I')].concat();
+    assert_eq!(pair.answer(&[ready(b'I'), ok1(), all.clone()]), all);
+    assert!(pair.server.is_at_rest());
+}
+
+#[test]
+fn a_name_is_free_when_the_parse_before_it_has_failed() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("a", "SELEC 1"), sync(), parse("a", "SELECT pg_advisory_lock(2)"), sync()]);
+    pair.answer(&[error("42601", ""), ready(b'I'), ok1(), ready(b'I')]);
+    let (up, _) = pair.send(&[bind("a"), sync()]);
+    assert_eq!(up, [bind("_rtp_1"), sync()].concat());
+    pair.answer(&[ok2(), ready(b'I')]);
+    assert!(pair.server.traces.has(Traces::LOCK));
+}
+
+#[test]
+fn a_name_means_what_was_said_last() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("a", "SELECT 1"), sync()]);
+    pair.answer(&[ok1(), ready(b'I')]);
+    // The Close is skipped. The server would refuse the second Parse; here it has succeeded, and so it counts.
+    pair.send(&[bind("nobody"), close("a"), sync(), parse("a", "SELECT 2"), sync()]);
+    pair.answer(&[error("26000", ""), ready(b'I'), ok1(), ready(b'I')]);
+    let (up, _) = pair.send(&[bind("a"), sync()]);
+    assert_eq!(up, [bind("_rtp_2"), sync()].concat());
+    pair.answer(&[ok2(), ready(b'I')]);
+    // And if it fails as well, what was before both.
+    pair.send(&[bind("nobody"), close("a"), sync(), parse("a", "SELEC 3"), sync()]);
+    pair.answer(&[error("26000", ""), ready(b'I'), error("42601", ""), ready(b'I')]);
+    let (up, _) = pair.send(&[bind("a"), sync()]);
+    assert_eq!(up, [bind("_rtp_2"), sync()].concat());
+}
+
+#[test]
+fn what_is_called_by_its_number_may_take_a_lock() {
+    let mut pair = Pair::new();
+    pair.send(&[msg(b'F', &[0, 0, 11, 64, 0, 0, 0, 0, 0, 0])]);
+    pair.answer(&[msg(b'V', &[0xff; 4]), ready(b'I')]);
+    assert!(pair.server.is_at_rest() && pair.server.traces.has(Traces::LOCK));
+}
