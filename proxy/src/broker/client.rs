@@ -50,6 +50,8 @@ struct Visit {
     lease: Option<Box<Lent>>,
     /// What is in `input` needs a connection.
     wants: bool,
+    /// What is in `input` waits until the server has taken what it was sent before.
+    held: bool,
     /// The client has said Terminate or ended its half: what it has asked for before is still done.
     at_end: bool,
     bytes_up: u64,
@@ -76,6 +78,7 @@ pub async fn serve(stream: Stream, guest: Guest, broker: &Rc<Broker>, accepted: 
         down: BytesMut::new(),
         lease: None,
         wants: false,
+        held: false,
         at_end: false,
         bytes_up: 0,
         bytes_down: 0,
@@ -249,9 +252,13 @@ impl Visit {
 
     /// Ready when the client has sent something, or its end.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let is_full = self.lease.as_ref().is_some_and(|lent| lent.server().up.len() >= MAX_WAITING);
+        let is_full = self.lease.as_ref().is_some_and(|lent| lent.server().up.len() >= MAX_WAITING || lent.server().is_full());
         if self.at_end || self.wants || is_full || self.down.len() >= MAX_WAITING {
             return Poll::Pending;
+        }
+        if mem::take(&mut self.held) {
+            self.take_input()?;
+            return Poll::Ready(Ok(()));
         }
         with_buffer(|buffer| {
             let mut read = ReadBuf::new(buffer);
@@ -326,7 +333,8 @@ impl Visit {
             let mut exchange = Exchange { client: &mut self.half, server, statements: &mut self.broker.statements.borrow_mut() };
             exchange.requests(bytes, &mut self.down).map_err(broken)?
         };
-        if bytes.get(taken) == Some(&b'X') {
+        self.held = taken < bytes.len() && server.is_full();
+        if !self.held && bytes.get(taken) == Some(&b'X') {
             self.at_end = true;
         }
         // What is not taken at once goes when the socket has room: see `poll_upstream`, which also hears of a connection that is lost.

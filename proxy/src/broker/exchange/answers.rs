@@ -306,6 +306,11 @@ impl Exchange<'_> {
             b'E' if matches!(self.server.replies.first(), Some(Expect::Discarded)) => Ok(false),
             // What the server says of its own end is for the client.
             b'E' if is_fatal(body) => Ok(true),
+            b'E' if matches!(self.server.replies.first(), Some(Expect::Probe)) => {
+                // A cancel that came late, or a short statement_timeout: nothing is known, and asked again behind the next request.
+                self.server.ask_again = true;
+                Ok(false)
+            }
             b'E' => Err(Lost("the server refused settings that it took before")),
             b'D' => {
                 if matches!(self.server.replies.first(), Some(Expect::Probe)) {

@@ -42,6 +42,10 @@ use self::wire::{Target, message_with_rest};
 use super::params::Params;
 use crate::postgres::traces::Traces;
 
+/// With so many bytes for the server, or so many answers due, no message more is taken from the client. More than one batch that may be sent
+/// again has, whose answers are said only when it is under way.
+const MOST_BYTES: usize = 512 * 1024;
+const MOST_REPLIES: usize = 16 * 1024;
 /// Type byte and length.
 const HEADER_BYTES: usize = 5;
 
@@ -86,6 +90,8 @@ pub struct Server {
     pub up: BytesMut,
     /// It is worth asking what of `traces` is still there.
     doubtful: bool,
+    /// The question has failed: it is worth asking after the next request.
+    ask_again: bool,
     /// Whose requests it has carried last.
     last_client: u32,
     /// The last ReadyForQuery's: `I`, `T` or `E`.
@@ -185,6 +191,7 @@ impl Server {
             traces: Traces::NONE,
             up: BytesMut::new(),
             doubtful: false,
+            ask_again: false,
             last_client: 0,
             status: b'I',
             replies: Replies::default(),
@@ -227,6 +234,13 @@ impl Server {
     #[must_use]
     pub fn owes_nothing(&self) -> bool {
         self.replies.is_empty() && self.partial.is_empty() && self.pass == 0
+    }
+
+    /// Nothing more is taken from the client for now. A few bytes of its may become a long statement that is prepared once more, or an answer
+    /// that waits for its turn and of which the server knows nothing.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.up.len() >= MOST_BYTES || self.replies.len() >= MOST_REPLIES
     }
 
     /// In a transaction, or a failed one.
@@ -289,6 +303,7 @@ impl Server {
         self.params = Rc::clone(&self.base);
         self.traces = Traces::NONE;
         self.doubtful = false;
+        self.ask_again = false;
         self.unnamed = None;
         drop(self.prepared.clear());
     }

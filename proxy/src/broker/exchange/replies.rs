@@ -149,6 +149,12 @@ impl Replies {
         self.due.pop_front()
     }
 
+    /// How many are due.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
     /// True when nothing is due.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {

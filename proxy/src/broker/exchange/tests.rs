@@ -362,3 +362,84 @@ fn what_is_called_by_its_number_may_take_a_lock() {
     pair.answer(&[msg(b'V', &[0xff; 4]), ready(b'I')]);
     assert!(pair.server.is_at_rest() && pair.server.traces.has(Traces::LOCK));
 }
+
+#[test]
+fn a_reset_within_a_transaction_counts_behind_it() {
+    let mut pair = Pair::new();
+    pair.send(&[query("SET TimeZone = 'CET'")]);
+    pair.answer(&[msg(b'S', b"TimeZone\0CET\0"), complete("SET"), ready(b'I')]);
+    pair.send(&[query("BEGIN"), query("RESET TimeZone")]);
+    let utc = msg(b'S', b"TimeZone\0UTC\0");
+    let heard = pair.answer(&[complete("BEGIN"), ready(b'T'), utc.clone(), complete("RESET"), ready(b'T')]);
+    assert_eq!(heard, [complete("BEGIN"), ready(b'T'), complete("RESET"), utc, ready(b'T')].concat());
+    pair.send(&[query("COMMIT")]);
+    pair.answer(&[complete("COMMIT"), ready(b'I')]);
+    let (up, _) = pair.send(&[query("SELECT 1")]);
+    assert_eq!(up, query("SELECT 1"), "it has what the client wants");
+}
+
+#[test]
+fn reset_all_gives_nobody_his_authority_back() {
+    let mut pair = Pair::new();
+    let base = Rc::new(Params::clone(&pair.server.base).reported(b"session_authorization", b"root"));
+    pair.client = Client::new(1, Rc::clone(&base), true);
+    pair.server = Server::new(base, 100);
+    pair.send(&[query("SET SESSION AUTHORIZATION guest")]);
+    pair.answer(&[msg(b'S', b"session_authorization\0guest\0"), complete("SET"), ready(b'I')]);
+    pair.send(&[query("RESET ALL")]);
+    assert_eq!(pair.answer(&[complete("RESET"), ready(b'I')]), [complete("RESET"), ready(b'I')].concat());
+    let (up, _) = pair.send(&[query("SELECT 1")]);
+    assert_eq!(up, query("SELECT 1"));
+    pair.answer(&[complete("SELECT 1"), ready(b'I')]);
+    pair.server.traces = Traces::NONE;
+    pair.next_client();
+    let (up, _) = pair.send(&[query("SELECT 1")]);
+    let mut front = BytesMut::new();
+    settings::set(&mut front, &[(b"session_authorization"[..].into(), Some(b"root"[..].into()))]);
+    assert_eq!(up, [front.to_vec(), query("SELECT 1")].concat());
+}
+
+#[test]
+fn a_question_that_is_cancelled_is_asked_again_later() {
+    let mut pair = Pair::new();
+    pair.send(&[query("SELECT pg_advisory_lock(1)")]);
+    pair.answer(&[complete("SELECT 1"), ready(b'I')]);
+    let Pair { client, server, statements } = &mut pair;
+    assert!(Exchange { client, server, statements }.probe());
+    pair.server.up.clear();
+    assert!(pair.answer(&[error("57014", ""), ready(b'I')]).is_empty());
+    assert!(pair.server.traces.has(Traces::LOCK));
+    let Pair { client, server, statements } = &mut pair;
+    assert!(!Exchange { client, server, statements }.probe(), "not at once");
+    pair.send(&[query("SELECT 1")]);
+    pair.answer(&[complete("SELECT 1"), ready(b'I')]);
+    let Pair { client, server, statements } = &mut pair;
+    assert!(Exchange { client, server, statements }.probe());
+}
+
+#[test]
+fn few_bytes_that_become_many_wait() {
+    let mut pair = Pair::new();
+    let texts: Vec<_> = (0..3).map(|number| format!("SELECT {number} /*{}*/", "x".repeat(200_000))).collect();
+    pair.server = Server::new(Rc::clone(&pair.server.base), 2);
+    for (number, text) in texts.iter().enumerate() {
+        pair.send(&[parse(&number.to_string(), text), sync()]);
+        pair.answer(&if number == 2 { vec![ok3(), ok1(), ready(b'I')] } else { vec![ok1(), ready(b'I')] });
+    }
+    let batch = [describe("0"), describe("1"), describe("2")].concat().repeat(10);
+    let (mut rest, mut rounds) = (&batch[..], 0);
+    while !rest.is_empty() {
+        let Pair { client, server, statements } = &mut pair;
+        let taken = Exchange { client, server, statements }.requests(rest, &mut BytesMut::new()).unwrap();
+        assert!(taken > 0 && pair.server.up.len() < 800_000, "{}", pair.server.up.len());
+        pair.server.up.clear();
+        (rest, rounds) = (&rest[taken..], rounds + 1);
+    }
+    assert_eq!(rounds, 10);
+    // Nor do answers pile up behind one that takes its time.
+    pair.send(&[parse("s", "SELECT 1"), sync(), query("SELECT pg_sleep(9)")]);
+    let flood = sync().repeat(100_000);
+    let Pair { client, server, statements } = &mut pair;
+    let taken = Exchange { client, server, statements }.requests(&flood, &mut BytesMut::new()).unwrap();
+    assert!(taken < flood.len() / 5);
+}
