@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use lab::resp::encode;
+use redis_tls_proxy::broker::exchange;
+use redis_tls_proxy::postgres::sql;
 use redis_tls_proxy::redis::frame::fuzz::{fuzz_replies, fuzz_requests, replies, requests};
 use redis_tls_proxy::redis::frame::{RequestKind, RequestScanner};
 use redis_tls_proxy::redis::head::Head;
@@ -250,5 +252,156 @@ fn a_second_reader_reads_the_same_requests() {
             }
         }
         request_outcome(data)
+    });
+}
+
+/// A message of PostgreSQL's protocol.
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap();
+    [&[kind], &length.to_be_bytes()[..], body].concat()
+}
+
+/// Of what one side says in one go.
+fn turn(server: bool, messages: &[Vec<u8>]) -> Vec<u8> {
+    let bytes = messages.concat();
+    bytes.chunks(127).flat_map(|some| [&[u8::try_from(some.len()).unwrap() << 1 | u8::from(server)], some].concat()).collect()
+}
+
+#[test]
+fn postgres_conversations_are_cut_alike() {
+    let m = message;
+    let batch = turn(
+        false,
+        &[
+            m(b'P', b"a\0SELECT 1\0\0\0"),
+            m(b'B', b"\0a\0\0\0\0\0\0\0"),
+            m(b'D', b"Sa\0"),
+            m(b'E', b"\0\0\0\0\0"),
+            m(b'C', b"Sa\0"),
+            m(b'S', b""),
+        ],
+    );
+    let ready = m(b'Z', b"I");
+    let settings = [m(b'1', b""), m(b'2', b""), m(b'D', b"\0\0"), m(b'S', b"TimeZone\0CET\0"), m(b'C', b"SELECT 1\0"), ready.clone()];
+    let answer = [m(b'1', b""), m(b'2', b""), m(b't', b"\0\0"), m(b'n', b""), m(b'D', b"\0\0"), m(b'C', b"SELECT 1\0"), ready.clone()];
+    let stale = m(b'E', b"SERROR\0C0A000\0RRevalidateCachedQuery\0\0");
+    let failed = m(b'E', b"SERROR\0C26000\0Mprepared statement \"_rtp_1\" does not exist\0\0");
+    let query = |text: &str| turn(false, &[m(b'Q', format!("{text}\0").as_bytes())]);
+    let inputs = vec![
+        [&b"\0"[..], &batch, &turn(true, &answer), &batch, &turn(true, &[stale.clone(), ready.clone()]), &turn(true, &answer)].concat(),
+        [&b"\x05"[..], &batch, &turn(true, &settings), &turn(true, &answer)].concat(),
+        [&b"\x02"[..], &batch, &turn(true, &answer)].concat(),
+        [&b"\0"[..], &batch, &turn(true, &[failed, ready.clone()]), &batch].concat(),
+        [&b"\0"[..], &query("SET timezone TO 'x'"), &turn(true, &[m(b'S', b"TimeZone\0x\0"), m(b'C', b"SET\0"), ready.clone()])].concat(),
+        [&b"\0"[..], &query("BEGIN"), &turn(true, &[m(b'C', b"BEGIN\0"), m(b'Z', b"T")]), &query("DEALLOCATE ALL")].concat(),
+        [
+            &b"\0"[..],
+            &query("LISTEN x"),
+            &turn(true, &[m(b'C', b"LISTEN\0"), ready.clone()]),
+            &query("DISCARD ALL"),
+            &turn(true, &[ready.clone()]),
+        ]
+        .concat(),
+        [
+            &b"\0"[..],
+            &query("COPY t FROM STDIN"),
+            &turn(true, &[m(b'G', b"\0\0\0")]),
+            &turn(false, &[m(b'd', b"1"), m(b'S', b""), m(b'c', b"")]),
+            &turn(true, &[m(b'C', b"COPY 1\0"), ready]),
+        ]
+        .concat(),
+    ];
+    let all = [
+        &b"P"[..],
+        b"B",
+        b"D",
+        b"E",
+        b"C",
+        b"S",
+        b"H",
+        b"Q",
+        b"F",
+        b"d",
+        b"c",
+        b"f",
+        b"Z",
+        b"1",
+        b"2",
+        b"3",
+        b"T",
+        b"n",
+        b"s",
+        b"I",
+        b"G",
+        b"A",
+    ];
+    let mut tokens: Vec<Vec<u8>> = all.iter().map(|kind| kind.to_vec()).collect();
+    tokens.extend(
+        [&b"\0\0\0\x04"[..], b"\0\0\0\x05", b"\0\0\xff\xff", b"\x7f\xff\xff\xff", b"\0", b"_rtp_1\0", b"a\0", b"\0a\0"].map(<[u8]>::to_vec),
+    );
+    tokens.extend([query("DEALLOCATE a"), query("RESET ALL"), query(""), batch]);
+    tokens.extend([b'S', b'H', b'c'].map(|kind| turn(false, &[m(kind, b"")])));
+    tokens.extend([b'I', b'T', b'E'].map(|status| turn(true, &[m(b'Z', &[status])])));
+    tokens.extend([turn(true, &[stale]), turn(true, &[m(b'1', b""), m(b'2', b"")]), turn(true, &[m(b'G', b"\0\0\0")])]);
+    let tokens: Vec<&[u8]> = tokens.iter().map(Vec::as_slice).collect();
+    fuzz("PostgreSQL", inputs, &tokens, |data| {
+        exchange::fuzz::fuzz(data);
+        let ended = exchange::fuzz::play(data, 0);
+        let kinds = |bytes: &[u8]| bytes.iter().filter(|byte| byte.is_ascii_uppercase()).take(12).copied().collect::<Vec<_>>();
+        outcome((kinds(&ended.up), kinds(&ended.down), ended.end, ended.rests, ended.prepared))
+    });
+}
+
+#[test]
+fn what_a_text_of_sql_leaves_is_found_in_any_company() {
+    let inputs = [
+        &b"SELECT pg_advisory_lock(1)"[..],
+        b"LISTEN x; UNLISTEN *",
+        b"CREATE TEMP TABLE t (a int) ON COMMIT DROP",
+        b"SET search_path TO a, \"B\"",
+        b"SELECT set_config('a.b', 'c', true), $$x$$, E'\\''",
+        b"DO $x$ BEGIN PERFORM nextval('s'); END $x$",
+        b"CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END",
+        b"DEALLOCATE PREPARE \"a\"; DISCARD ALL; RESET ALL",
+        b"DECLARE c CURSOR WITH HOLD FOR SELECT U&\"\\0061\" UESCAPE '!'",
+        b"PREPARE TRANSACTION 'x'; PREPARE a AS SELECT 1; LOAD 'x'",
+    ];
+    let tokens: &[&[u8]] = &[
+        b"'",
+        b"\"",
+        b"$$",
+        b"$a$",
+        b"E'",
+        b"U&'",
+        b"\\",
+        b"--",
+        b"\n",
+        b"/*",
+        b"*/",
+        b";",
+        b"(",
+        b")",
+        b",",
+        b"=",
+        b" TO ",
+        b"SET ",
+        b"LOCAL ",
+        b"RESET ",
+        b"BEGIN ",
+        b"ATOMIC ",
+        b"END ",
+        b"CREATE FUNCTION ",
+        b"DO ",
+        b"TEMP ",
+        b"LISTEN ",
+        b"DEALLOCATE ",
+        b"DISCARD ALL",
+        b"set_config(",
+        b"true",
+        b"\xc3\xa4",
+    ];
+    fuzz("SQL", inputs.map(<[u8]>::to_vec).into(), tokens, |data| {
+        sql::fuzz::fuzz(data);
+        outcome(format!("{:?}", sql::scan(data)))
     });
 }

@@ -12,7 +12,7 @@
 mod leaving;
 mod lending;
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -65,6 +65,8 @@ struct Visit {
 enum Next {
     /// Find a connection.
     Lease,
+    /// The process drains from now on.
+    Drain,
 }
 
 /// Serves one client that has logged in to its end.
@@ -94,6 +96,7 @@ impl Visit {
     async fn run(mut self) -> Report {
         let (closing, cut, leases) = (self.broker.closing.clone(), self.broker.cut.clone(), Rc::clone(&self.broker.leases));
         let mut closing = std::pin::pin!(closing.cancelled());
+        let mut listens = false;
         let is_shared_out = self.broker.listener.pool.budget.is_some();
         let end = loop {
             let next = if self.draining {
@@ -106,8 +109,17 @@ impl Visit {
                 tokio::select! {
                     biased;
                     // Cancel-safe: all state is in `self`.
-                    next = poll_fn(|cx| self.poll(cx)) => next,
-                    () = &mut closing => { self.draining = true; continue }
+                    next = poll_fn(|cx| {
+                        let moved = self.bytes_up + self.bytes_down;
+                        let polled = self.poll(cx);
+                        // Once, to be woken; then when nothing else has woken it, and when nothing may ever wake it again, for it is woken once,
+                        // perhaps together with something else. Each look takes a lock.
+                        let has_moved = moved != self.bytes_up + self.bytes_down;
+                        if polled.is_pending() && (!mem::replace(&mut listens, true) || !has_moved || self.is_idle()) {
+                            return closing.as_mut().poll(cx).map(|()| Ok(Next::Drain));
+                        }
+                        polled
+                    }) => next,
                     () = leases.recall(), if is_shared_out => {
                         if self.lease.as_ref().is_some_and(|lent| lent.lease.is_recalled()) { Err(End::Recalled) } else { continue }
                     }
@@ -119,6 +131,10 @@ impl Visit {
                     done = Box::pin(self.find_connection()) => done,
                     () = cut.cancelled() => Err(End::Cut),
                 },
+                Ok(Next::Drain) => {
+                    self.draining = true;
+                    Ok(())
+                }
                 Err(end) => Err(end),
             };
             if let Err(end) = done {
@@ -252,7 +268,7 @@ impl Visit {
 
     /// Ready when the client has sent something, or its end.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let is_full = self.lease.as_ref().is_some_and(|lent| lent.server().up.len() >= MAX_WAITING || lent.server().is_full());
+        let is_full = self.lease.as_ref().is_some_and(|lent| lent.server().owes_much());
         if self.at_end || self.wants || is_full || self.down.len() >= MAX_WAITING {
             return Poll::Pending;
         }
@@ -325,7 +341,7 @@ impl Visit {
         if mem::take(&mut lent.ending) {
             self.guest.badge.card().lend(lent.lease.connection().cancel_key());
         }
-        if lent.server().owes_nothing() {
+        if lent.server().owes_nothing() && !mem::take(&mut lent.is_new) {
             lent.asked = Instant::now();
         }
         let (stream, server) = lent.lease.connection_mut().split();

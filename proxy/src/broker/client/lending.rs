@@ -21,6 +21,8 @@ use crate::postgres::traces::Traces;
 pub(super) struct Lent {
     pub(super) lease: Lease<PostgresServer>,
     since: Instant,
+    /// Nothing has been sent on it.
+    pub(super) is_new: bool,
     /// When what is owed to the client was asked for.
     pub(super) asked: Instant,
     /// The client keeps it beyond its transaction.
@@ -112,7 +114,7 @@ impl Visit {
             self.broker.metrics.pins.of(PinReason::Session).inc();
         }
         let since = Instant::now();
-        self.lease = Some(Box::new(Lent { lease, since, asked: since, pinned, ending: false }));
+        self.lease = Some(Box::new(Lent { lease, since, is_new: true, asked: since, pinned, ending: false }));
     }
 
     /// Waits for a connection. Without one in time the client hears so, and loses the request, not its session.

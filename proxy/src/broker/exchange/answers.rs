@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::replies::{Expect, Note, Undo};
 use super::wire::header;
-use super::{Exchange, HEADER_BYTES, Lost};
+use super::{Exchange, HEADER_BYTES, Lost, Unit};
 use crate::postgres::reply;
 
 /// A message that has to be whole to be understood may have so many bytes; of longer ones the beginning must do.
@@ -208,6 +208,9 @@ impl Exchange<'_> {
             },
             b'G' => {
                 self.server.copying = !self.server.replies.forgive_syncs();
+                // A Sync that came too early does not end the batch: the one behind the data does.
+                let ends = self.server.replies.iter().any(|expect| matches!(expect, Expect::Sync | Expect::Query(_)));
+                self.server.unsynced |= !ends;
                 return self.passes(kind);
             }
             _ => return self.passes(kind),
@@ -322,7 +325,10 @@ impl Exchange<'_> {
                 let &[status @ (b'I' | b'T' | b'E')] = body else { return Err(Lost("an unknown transaction status")) };
                 self.server.status = status;
                 drop(self.server.replies.pop());
-                self.say_what_is_ours(&mut said.after);
+                // A whole batch may yet have to be sent again: the client hears nothing before the server's first word to it.
+                if self.server.unit_state != Unit::Whole {
+                    self.say_what_is_ours(&mut said.after);
+                }
                 Ok(false)
             }
             _ => Ok(false),

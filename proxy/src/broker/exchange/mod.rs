@@ -16,6 +16,7 @@
 
 mod answers;
 mod errors;
+pub mod fuzz;
 mod idle;
 mod naming;
 mod plain;
@@ -42,12 +43,15 @@ use self::wire::{Target, message_with_rest};
 use super::params::Params;
 use crate::postgres::traces::Traces;
 
-/// With so many bytes for the server, or so many answers due, no message more is taken from the client. More than one batch that may be sent
-/// again has, whose answers are said only when it is under way.
-const MOST_BYTES: usize = 512 * 1024;
-const MOST_REPLIES: usize = 16 * 1024;
 /// Type byte and length.
 const HEADER_BYTES: usize = 5;
+
+/// With so many answers due, nothing more is read from the client.
+const MAX_OWED: usize = 16 * 1024;
+/// With so many bytes waiting for the server, nothing more is read from the client.
+const MAX_UP: usize = 64 * 1024;
+/// With so many, what has been read waits too.
+const MAX_FULL: usize = 512 * 1024;
 
 /// The client broke the protocol: what it is told before it is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,8 @@ pub struct Client {
     pub defaults: Rc<Params>,
     /// What its settings are.
     pub params: Rc<Params>,
+    /// What settings make of a text, and which settings those were.
+    meaning: Option<(Rc<Params>, u128)>,
     /// The rest of a message that is not kept until it is whole.
     passing: Passing,
     /// Up to the next Sync its messages are thrown away: it has been told why.
@@ -168,6 +174,7 @@ impl Client {
             names: Names::default(),
             params: Rc::clone(&defaults),
             defaults,
+            meaning: None,
             passing: Passing::default(),
             skipping: false,
             bound: None,
@@ -236,11 +243,16 @@ impl Server {
         self.replies.is_empty() && self.partial.is_empty() && self.pass == 0
     }
 
-    /// Nothing more is taken from the client for now. A few bytes of its may become a long statement that is prepared once more, or an answer
-    /// that waits for its turn and of which the server knows nothing.
+    /// So much is owed to the client that no more should be asked for.
+    #[must_use]
+    pub fn owes_much(&self) -> bool {
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_UP
+    }
+
+    /// No message more is taken from the client: a few bytes of its can become a long statement that is prepared once more.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.up.len() >= MOST_BYTES || self.replies.len() >= MOST_REPLIES
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_FULL
     }
 
     /// In a transaction, or a failed one.
@@ -300,12 +312,19 @@ impl Server {
 
     /// The server has done DISCARD ALL: no statements, no traces, the settings of a new connection.
     pub fn discarded(&mut self) {
-        self.params = Rc::clone(&self.base);
-        self.traces = Traces::NONE;
-        self.doubtful = false;
-        self.ask_again = false;
+        self.reset();
         self.unnamed = None;
         drop(self.prepared.clear());
+    }
+
+    /// The settings of a new connection, and no traces but of what was sent since.
+    fn reset(&mut self) {
+        self.params = Rc::clone(&self.base);
+        if self.replies.is_empty() {
+            self.traces = Traces::NONE;
+            self.doubtful = false;
+            self.ask_again = false;
+        }
     }
 }
 

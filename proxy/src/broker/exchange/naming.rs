@@ -19,7 +19,8 @@ impl Exchange<'_> {
             return Ok(());
         }
         let (name, behind) = string(body(message)).ok_or(Broken("invalid string in message"))?;
-        let statement = self.statements.find(behind, &self.client.params);
+        let meaning = self.meaning();
+        let statement = self.statements.find(behind, meaning);
         self.guard_sequences(statement.verdict.leaves);
         self.server.unsynced = true;
         if !name.is_empty()
@@ -57,6 +58,18 @@ impl Exchange<'_> {
         self.server.prepared.put(statement.number, place);
         self.leaves_by(&statement.verdict);
         self.put_back(name, Some(statement));
+    }
+
+    /// What the client's settings make of a text. Reading them all takes longer than all else here, so it is done when they change.
+    fn meaning(&mut self) -> u128 {
+        match &self.client.meaning {
+            Some((params, meaning)) if Rc::ptr_eq(params, &self.client.params) => *meaning,
+            _ => {
+                let meaning = self.statements.meaning(&self.client.params);
+                self.client.meaning = Some((Rc::clone(&self.client.params), meaning));
+                meaning
+            }
+        }
     }
 
     /// A statement too long to be looked at: nobody else's, and the client keeps its connection.
@@ -147,8 +160,9 @@ impl Exchange<'_> {
 
     /// A name that means nothing to us is the server's to refuse, or it was prepared in SQL.
     fn unknown(&mut self, name: &[u8]) -> Target {
-        if name.is_empty() && self.server.unnamed.take().is_some() {
-            // Somebody else's must not be found there.
+        if name.is_empty() {
+            // Somebody else's must not be found there, nor our own; `unnamed` does not tell of all that may be.
+            self.server.unnamed = None;
             self.server.up.extend_from_slice(&[b'C', 0, 0, 0, 6, b'S', 0]);
             self.server.replies.push(Expect::Close { theirs: false, undo: Undo::Nothing });
         }
@@ -189,7 +203,7 @@ impl Exchange<'_> {
             && string(body(message)).is_some_and(|(name, _)| *name == **portal)
         {
             let follow = follow.clone();
-            let undo = if follow == Follow::DiscardAll { self.forget_statements() } else { Undo::Nothing };
+            let undo = if matches!(follow, Follow::DeallocateAll | Follow::DiscardAll) { self.forget_statements() } else { Undo::Nothing };
             note = Some(Box::new(Note { follow: Some(follow), undo, ..Note::default() }));
         }
         self.send(message, Expect::Execute(note));

@@ -82,6 +82,8 @@ pub(super) enum Follow {
     Default(Box<[u8]>),
     /// RESET ALL.
     ResetAll,
+    /// DEALLOCATE ALL.
+    DeallocateAll,
     /// DISCARD ALL.
     DiscardAll,
 }
@@ -90,7 +92,7 @@ impl Follow {
     /// The server's values are not the client's: its defaults are what its StartupMessage asked for.
     #[must_use]
     pub(super) fn returns_to_defaults(&self) -> bool {
-        !matches!(self, Self::Set(..))
+        !matches!(self, Self::Set(..) | Self::DeallocateAll)
     }
 }
 
@@ -149,16 +151,15 @@ impl Replies {
         self.due.pop_front()
     }
 
-    /// How many are due.
-    #[must_use]
-    pub(super) fn len(&self) -> usize {
-        self.due.len()
-    }
-
     /// True when nothing is due.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.due.is_empty()
+    }
+
+    /// How many are due.
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
     }
 
     /// All, oldest first.

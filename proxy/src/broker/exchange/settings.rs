@@ -32,10 +32,16 @@ const PROBES: [Traces; 6] = [Traces::LOCK, Traces::LISTEN, Traces::TEMP, Traces:
 impl Exchange<'_> {
     /// Before the first message of a rested connection: what it lacks of the client's settings goes in front.
     pub(super) fn put_settings_right(&mut self) {
-        if self.server.params.suits(&self.client.params) {
+        if Rc::ptr_eq(&self.server.params, &self.client.params) {
             return;
         }
         let changes = self.server.params.changes_to(&self.client.params);
+        if changes.is_empty() {
+            if self.server.params == self.client.params {
+                self.server.params = Rc::clone(&self.client.params);
+            }
+            return;
+        }
         for some in changes.chunks(MAX_CHANGES) {
             set(&mut self.server.up, some);
             self.server.replies.push(Expect::Settings);
@@ -100,7 +106,8 @@ impl Exchange<'_> {
                 return (Some(place), Undo::Name(name.clone(), was));
             }
             Command::Deallocate(_) => return (None, Undo::Nothing),
-            Command::DeallocateAll | Command::DiscardAll => Follow::DiscardAll,
+            Command::DeallocateAll => Follow::DeallocateAll,
+            Command::DiscardAll => Follow::DiscardAll,
             Command::Set { name, value: Some(value) } => Follow::Set(name.clone(), value.clone()),
             Command::Set { name, value: None } => Follow::Default(name.clone()),
             Command::ResetAll => Follow::ResetAll,
@@ -115,8 +122,10 @@ impl Exchange<'_> {
             match follow {
                 // The server has said so itself, and will say so too when a transaction takes it back.
                 Follow::Set(name, _) if self.server.params.is_reported(&name) => {}
+                // What is prepared was forgotten when it was sent.
+                Follow::DeallocateAll => {}
                 Follow::DiscardAll => {
-                    self.server.discarded();
+                    self.server.reset();
                     self.client.return_to_defaults(down);
                 }
                 // A transaction that fails would take it back without a word.
@@ -207,7 +216,8 @@ impl Server {
     /// The answer to [`PROBE`]: a DataRow's body.
     pub(super) fn probed(&mut self, row: &[u8]) {
         if self.doubtful {
-            return; // The client has gone on since it was asked: what it may have left since then the answer does not know.
+            // The client has sent more since the question was: it is asked again.
+            return;
         }
         let mut left = Traces::NONE;
         let mut rest = row.get(2..).unwrap_or_default();

@@ -18,8 +18,11 @@ use crate::postgres::sql::{Verdict, scan};
 const MAX_NAMES: usize = 5_000;
 /// Texts longer than this are not looked for among those known.
 const MAX_SHARED_BYTES: usize = 64 * 1024;
-/// Texts are swept out when so many more are known than after the last sweep.
+/// … and so many bytes of names and texts.
+const MAX_NAMED_BYTES: usize = 16 * 1024 * 1024;
+/// Texts are swept out when so many more are known than after the last sweep, or so many more bytes of them.
 const SWEEP_EVERY: usize = 1_024;
+const SWEEP_EVERY_BYTES: usize = 4 * 1024 * 1024;
 
 /// A text with parameter types, as its first client meant it.
 #[derive(Debug)]
@@ -49,13 +52,19 @@ pub struct Statements {
     known: HashMap<Box<[u8]>, Variants>,
     next: u64,
     sweep_at: usize,
+    /// Bytes of texts since the last sweep.
+    new_bytes: usize,
     keys: (RandomState, RandomState),
 }
 
 impl Statements {
-    /// The statement of this Parse body (behind the name) under these settings: the same as before, or a new one.
-    pub(super) fn find(&mut self, body: &[u8], params: &Params) -> Rc<Statement> {
-        let meaning = params.meaning(&self.keys);
+    /// What these settings make of a text, as a number of this worker's.
+    pub(super) fn meaning(&self, params: &Params) -> u128 {
+        params.meaning(&self.keys)
+    }
+
+    /// The statement of this Parse body (behind the name) with this [meaning](Self::meaning): the same as before, or a new one.
+    pub(super) fn find(&mut self, body: &[u8], meaning: u128) -> Rc<Statement> {
         if let Some((_, statement)) = self.known.get(body).and_then(|all| all.iter().find(|(of, _)| *of == meaning)) {
             return Rc::clone(statement);
         }
@@ -63,7 +72,8 @@ impl Statements {
         let text = body.split(|byte| *byte == 0).next().unwrap_or_default();
         let statement = Rc::new(Statement::new(number, body, scan(text)));
         if body.len() <= MAX_SHARED_BYTES {
-            if self.known.len() >= self.sweep_at {
+            self.new_bytes += body.len();
+            if self.known.len() >= self.sweep_at || self.new_bytes >= SWEEP_EVERY_BYTES {
                 self.sweep();
             }
             self.known.entry(body.into()).or_default().push((meaning, Rc::clone(&statement)));
@@ -89,6 +99,7 @@ impl Statements {
         }
         self.known.retain(|_, variants| !variants.is_empty());
         self.sweep_at = self.known.len() + SWEEP_EVERY;
+        self.new_bytes = 0;
     }
 }
 
@@ -99,6 +110,8 @@ type Named = (Cell<u64>, Rc<Statement>);
 #[derive(Default)]
 pub(super) struct Names {
     named: HashMap<Box<[u8]>, Named>,
+    /// Of `named`, names and texts.
+    bytes: usize,
     unnamed: Option<Rc<Statement>>,
     uses: Cell<u64>,
 }
@@ -127,16 +140,21 @@ impl Names {
         if name.is_empty() {
             return std::mem::replace(&mut self.unnamed, statement);
         }
-        match statement {
+        let was = match statement {
             Some(statement) => {
                 let entry = (Cell::new(self.tick()), statement);
-                if self.named.len() >= MAX_NAMES && !self.named.contains_key(name) {
+                let bytes = entry.1.body.len() + name.len();
+                if self.named.len() >= MAX_NAMES || self.bytes + bytes > MAX_NAMED_BYTES {
                     self.forget_oldest();
                 }
-                self.named.insert(name.into(), entry).map(|(_, statement)| statement)
+                self.bytes += bytes;
+                self.named.insert(name.into(), entry)
             }
-            None => self.named.remove(name).map(|(_, statement)| statement),
-        }
+            None => self.named.remove(name),
+        };
+        let was = was.map(|(_, statement)| statement);
+        self.bytes -= was.as_ref().map_or(0, |statement| statement.body.len() + name.len());
+        was
     }
 
     fn tick(&self) -> u64 {
@@ -147,9 +165,16 @@ impl Names {
     /// A tenth of them at once, so that the search is paid for seldom.
     fn forget_oldest(&mut self) {
         let mut uses: Vec<_> = self.named.values().map(|(used, _)| used.get()).collect();
-        let (_, oldest, _) = uses.select_nth_unstable(MAX_NAMES / 10);
+        if uses.is_empty() {
+            return;
+        }
+        let (_, oldest, _) = uses.select_nth_unstable(self.named.len() / 10);
         let oldest = *oldest;
-        self.named.retain(|_, (used, _)| used.get() > oldest);
+        self.named.retain(|name, (used, statement)| {
+            let stays = used.get() > oldest;
+            self.bytes -= if stays { 0 } else { statement.body.len() + name.len() };
+            stays
+        });
     }
 }
 

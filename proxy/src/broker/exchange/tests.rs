@@ -1,5 +1,9 @@
 //! Tables of what is sent and what comes back, without a server: the order of things, and what an error takes back.
 
+mod alike;
+mod model;
+mod script;
+
 use std::rc::Rc;
 
 use bytes::BytesMut;
