@@ -325,8 +325,8 @@ impl Exchange<'_> {
                 let &[status @ (b'I' | b'T' | b'E')] = body else { return Err(Lost("an unknown transaction status")) };
                 self.server.status = status;
                 drop(self.server.replies.pop());
-                // A whole batch may yet have to be sent again: the client hears nothing before the server's first word to it.
-                if self.server.unit_state != Unit::Whole {
+                // A batch may yet have to be sent again: the client hears nothing before the server's first word to it.
+                if self.server.unit_state == Unit::Spoilt {
                     self.say_what_is_ours(&mut said.after);
                 }
                 Ok(false)

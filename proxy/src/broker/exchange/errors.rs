@@ -77,11 +77,11 @@ impl Exchange<'_> {
                 if name.is_empty() {
                     self.server.unnamed = None;
                 }
-                self.put_back(name, was);
+                self.put_back(&name, was);
             }
             Undo::NameAndPlace(name, was, number) => {
                 self.server.prepared.remove(number);
-                self.put_back(name, was);
+                self.put_back(&name, was);
             }
             Undo::Place(number) => drop(self.server.prepared.remove(number)),
             Undo::Evicted(number, slot) => self.server.prepared.restore(number, slot),
@@ -96,19 +96,19 @@ impl Exchange<'_> {
 
     /// What the name meant before. Where the client has given it another meaning since, in a batch of its own, this is what comes back if that
     /// fails too.
-    pub(super) fn put_back(&mut self, name: Box<[u8]>, was: Option<Rc<Statement>>) {
+    pub(super) fn put_back(&mut self, name: &[u8], was: Option<Rc<Statement>>) {
         for undo in self.server.replies.iter_mut().filter_map(Expect::undo_mut) {
             match undo {
-                Undo::Name(later, before) | Undo::NameAndPlace(later, before, _) if *later == name => {
+                Undo::Name(later, before) | Undo::NameAndPlace(later, before, _) if **later == *name => {
                     *before = was;
                     return;
                 }
-                Undo::Names(names) => return drop(names.put(&name, was)),
-                Undo::All(all) => return drop(all.0.put(&name, was)),
+                Undo::Names(names) => return drop(names.put(name, was)),
+                Undo::All(all) => return drop(all.0.put(name, was)),
                 _ => {}
             }
         }
-        self.client.names.put(&name, was);
+        self.client.names.put(name, was);
     }
 
     /// The first thing that the client's only batch meets is a statement whose tables have changed since it was prepared here, by others

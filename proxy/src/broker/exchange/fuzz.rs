@@ -4,11 +4,15 @@ use std::rc::Rc;
 
 use bytes::{Buf as _, BytesMut};
 
+use super::wire::header;
 use super::{Client, Exchange, Server, Statements, Took, Wants};
 use crate::broker::params::Params;
 
 /// What is injected besides what was sent: names, settings, the end of a batch.
 const OURS_BYTES: usize = 1024;
+
+/// Longer messages are not kept until they are whole.
+const LONG_BYTES: usize = 512 * 1024;
 
 /// What came of it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -76,6 +80,11 @@ impl Pair {
             Ok(Took::AsItIs) => self.outcome.down.extend_from_slice(bytes),
             Ok(Took::Changed) => self.outcome.down.extend_from_slice(&down),
             Err(lost) => (self.outcome.end, self.outcome.lost) = (Some(lost.0), true),
+        }
+        let begun = header(&self.server.partial).and_then(Result::ok).map_or(0, |(_, total)| total);
+        if self.server.pass.max(begun) > LONG_BYTES {
+            // How much of it is there when it begins does matter.
+            (self.outcome.end, self.outcome.lost) = (Some("a long message"), true);
         }
         self.outcome.up.extend_from_slice(&self.server.up.split());
     }

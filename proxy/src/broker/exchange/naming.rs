@@ -57,7 +57,7 @@ impl Exchange<'_> {
     pub(super) fn taken_after_all(&mut self, (name, statement, place): (Box<[u8]>, Rc<Statement>, u32)) {
         self.server.prepared.put(statement.number, place);
         self.leaves_by(&statement.verdict);
-        self.put_back(name, Some(statement));
+        self.put_back(&name, Some(statement));
     }
 
     /// What the client's settings make of a text. Reading them all takes longer than all else here, so it is done when they change.

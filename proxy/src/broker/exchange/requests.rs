@@ -108,7 +108,7 @@ impl Exchange<'_> {
     fn note_unit(&mut self, kind: u8, message: &[u8]) {
         let server = &mut *self.server;
         server.last_client = self.client.id;
-        let fits = server.unit.len() + message.len() <= MAX_UNIT_BYTES && matches!(kind, b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S');
+        let fits = server.unit.len() + message.len() <= MAX_UNIT_BYTES && matches!(kind, b'P' | b'B' | b'D' | b'E' | b'C' | b'S');
         server.unit_state = match server.unit_state {
             Unit::Open if fits => {
                 server.unit.extend_from_slice(message);
