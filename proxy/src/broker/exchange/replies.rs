@@ -41,6 +41,8 @@ pub(super) enum Expect {
     Closed(Undo),
     /// Nothing: the end of the data of a COPY.
     CopyEnd,
+    /// Nothing: the Query behind it ends the client's unnamed statement, unless it is skipped.
+    Forgets(Undo),
     /// All up to ReadyForQuery is for us: the settings were put right.
     Settings,
     /// All up to ReadyForQuery is for us: what the client has left behind.
@@ -53,9 +55,12 @@ impl Expect {
     /// What is taken back if the server skips it, where there is anything.
     pub(super) fn undo_mut(&mut self) -> Option<&mut Undo> {
         match self {
-            Self::Parse { undo, .. } | Self::Bind(_, undo) | Self::Close { undo, .. } | Self::Parsed(undo) | Self::Closed(undo) => {
-                Some(undo)
-            }
+            Self::Parse { undo, .. }
+            | Self::Forgets(undo)
+            | Self::Bind(_, undo)
+            | Self::Close { undo, .. }
+            | Self::Parsed(undo)
+            | Self::Closed(undo) => Some(undo),
             Self::Query(Some(note)) | Self::Execute(Some(note)) => Some(&mut note.undo),
             _ => None,
         }

@@ -46,7 +46,7 @@ impl Exchange<'_> {
 
     fn take(&mut self, input: &[u8], down: &mut BytesMut, within_bounds: bool) -> Result<usize, Broken> {
         let mut rest = input;
-        while !rest.is_empty() && !(within_bounds && self.server.is_full()) {
+        while !rest.is_empty() && (!within_bounds || !self.server.is_full()) {
             let Passing { left, forward } = self.client.passing;
             if left > 0 {
                 let (body, behind) = rest.split_at(left.min(rest.len()));
@@ -226,7 +226,11 @@ impl Exchange<'_> {
     fn before_query(&mut self) {
         self.server.unsynced = false;
         self.server.unnamed = None;
-        self.client.names.put(b"", None);
+        let was = self.client.names.put(b"", None);
+        // With nothing due before it, it will not be skipped.
+        if was.is_some() && !self.server.replies.is_empty() {
+            self.server.replies.push(Expect::Forgets(Undo::Name(Box::default(), was)));
+        }
     }
 
     /// What a command in a text of its own needs besides being run.
@@ -294,7 +298,7 @@ impl Exchange<'_> {
 
     /// Answers that wait for nothing but us.
     pub(super) fn say_what_is_ours(&mut self, down: &mut BytesMut) {
-        while let Some(Expect::Parsed(_) | Expect::Closed(_) | Expect::CopyEnd) = self.server.replies.first() {
+        while let Some(Expect::Parsed(_) | Expect::Closed(_) | Expect::Forgets(_) | Expect::CopyEnd) = self.server.replies.first() {
             match self.server.replies.pop() {
                 Some(Expect::Parsed(_)) => reply::parse_complete(down),
                 Some(Expect::Closed(_)) => reply::close_complete(down),
