@@ -207,7 +207,7 @@ impl Exchange<'_> {
                 _ => None,
             },
             b'G' => {
-                self.server.copying = !self.server.replies.forgive_syncs();
+                self.server.copying = !self.server.replies.begin_copy();
                 // A Sync that came too early does not end the batch: the one behind the data does.
                 let ends = self.server.replies.iter().any(|expect| matches!(expect, Expect::Sync | Expect::Query(_)));
                 self.server.unsynced |= !ends;

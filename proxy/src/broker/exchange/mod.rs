@@ -261,9 +261,11 @@ impl Server {
         self.status != b'I'
     }
 
-    /// The client has gone between two messages: what it has begun is brought to its end, and not done by half.
+    /// The client has gone between two messages: what it has begun is brought to its end, and not done by half. To be called again when the
+    /// server [owes nothing](Self::owes_nothing), or [waits for data](Self::awaits_data), and is not at rest.
     pub fn conclude(&mut self) {
-        if std::mem::take(&mut self.copying) {
+        // What is due may turn out to be a COPY: the server takes this for its end, and otherwise for nothing.
+        if std::mem::take(&mut self.copying) || !self.replies.is_empty() {
             message_with_rest(&mut self.up, b'f', 0, |up| up.extend_from_slice(b"the client has gone\0"));
             self.replies.push(Expect::CopyEnd);
         }

@@ -180,11 +180,18 @@ impl Replies {
         (skipped, at.is_some())
     }
 
-    /// A COPY from the client has begun: the server ignores Syncs up to the end of its data. True when that end has been sent.
-    pub(super) fn forgive_syncs(&mut self) -> bool {
-        let end = self.due.iter().position(|expect| matches!(expect, Expect::CopyEnd));
-        let mut at = 0;
-        let until = end.unwrap_or(self.due.len());
+    /// A COPY from the client has begun: the server ignores Syncs up to what ends it. True when that has been sent: the end of the data, or a message
+    /// that has no place there and fails it. Within a Query such a message is lost with it.
+    pub(super) fn begin_copy(&mut self) -> bool {
+        let is_ours = |expect: &Expect| matches!(expect, Expect::Sync | Expect::Parsed(_) | Expect::Closed(_) | Expect::Forgets(_));
+        let end = self.due.iter().skip(1).position(|expect| !is_ours(expect)).map(|at| at + 1);
+        let within_query = matches!(self.due.front(), Some(Expect::Query(_)));
+        if let Some(at) = end.filter(|_| within_query)
+            && !matches!(self.due.get(at), Some(Expect::CopyEnd))
+        {
+            self.due.remove(at);
+        }
+        let (mut at, until) = (0, end.unwrap_or(self.due.len()));
         self.due.retain(|expect| {
             let keep = at >= until || !matches!(expect, Expect::Sync);
             at += 1;

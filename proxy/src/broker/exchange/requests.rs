@@ -124,6 +124,10 @@ impl Exchange<'_> {
             // The server would skip it too.
             return known(kind);
         }
+        if self.fails_copy(kind) {
+            self.pass_on(message);
+            return known(kind);
+        }
         match kind {
             b'Q' => self.query(message)?,
             b'P' => self.parse(message, down)?,
@@ -144,12 +148,27 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    /// A message that has no place in a COPY fails it. True when it is lost with the Query that the COPY is of.
+    fn fails_copy(&mut self, kind: u8) -> bool {
+        if !self.server.copying || matches!(kind, b'd' | b'c' | b'f' | b'H' | b'S') {
+            return false;
+        }
+        self.server.copying = false;
+        matches!(self.server.replies.first(), Some(Expect::Query(_)))
+    }
+
     /// The beginning of a message that is too long to be kept. Returns how much of it is done with; `None` when more is needed.
     fn begin(&mut self, kind: u8, total: usize, bytes: &[u8]) -> Result<Option<usize>, Broken> {
         let mut taken = bytes.len();
         if self.server.skipping && !matches!(kind, b'd' | b'c' | b'f') {
             known(kind)?;
             self.client.passing = Passing { left: total - taken, forward: false };
+            return Ok(Some(taken));
+        }
+        if self.fails_copy(kind) {
+            known(kind)?;
+            self.pass_on(bytes);
+            self.client.passing = Passing { left: total - taken, forward: true };
             return Ok(Some(taken));
         }
         match kind {
@@ -259,10 +278,12 @@ impl Exchange<'_> {
         }
     }
 
-    /// The server drops all statements.
+    /// The server drops all statements that have a name.
     pub(super) fn forget_statements(&mut self) -> Undo {
         self.server.unnamed = None;
-        Undo::All(Box::new((std::mem::take(&mut self.client.names), self.server.prepared.clear())))
+        let names = std::mem::take(&mut self.client.names);
+        self.client.names.put(b"", names.find(b"").cloned());
+        Undo::All(Box::new((names, self.server.prepared.clear())))
     }
 
     pub(super) fn leaves_by(&mut self, verdict: &Verdict) {

@@ -193,7 +193,7 @@ impl Worker {
         let guest = &mut self.guests[id];
         let step = &guest.script.steps[guest.at];
         let mut rest = BytesMut::from(&step.bytes[guest.sent..]);
-        let some = part(&mut self.rng, &mut rest);
+        let some = if step.whole { rest.split() } else { part(&mut self.rng, &mut rest) };
         guest.sent += some.len();
         if rest.is_empty() {
             (guest.at, guest.sent) = (guest.at + 1, 0);
@@ -236,12 +236,7 @@ impl Worker {
         let guest = &mut self.guests[who];
         let mut down = BytesMut::new();
         let mut exchange = Exchange { client: &mut guest.half, server: &mut wire.server, statements: &mut self.statements };
-        let took = match exchange.answers(&some, &mut down) {
-            Ok(took) => took,
-            // What was sent to end its batch has met a COPY.
-            Err(_) if guest.leaves == Leaves::Going => return self.close(who),
-            Err(lost) => panic!("{lost:?}"),
-        };
+        let took = exchange.answers(&some, &mut down).unwrap();
         let heard = if took == Took::AsItIs { &some } else { &down };
         assert!(took == Took::Changed || down.is_empty());
         self.trace.push(format!("client {who} hears {}", heard.escape_ascii()));
@@ -273,7 +268,9 @@ impl Worker {
         self.trace.push(format!("client {id} gives wire {wire} back"));
         let Wire { server, session, up, down, lent } = &mut self.wires[wire];
         *lent = false;
-        assert!(up.is_empty() && down.is_empty() && session.out.is_empty(), "something is on its way");
+        // Late data of a COPY may still be on its way up: nothing comes of it.
+        session.take(&up.split(), &mut self.world);
+        assert!(down.is_empty() && session.out.is_empty(), "something is on its way");
         assert!(session.is_clean(), "the session is not at rest");
         assert_eq!(session.locks, 0, "a lock is left");
         assert_eq!(server.params.value(b"TimeZone").unwrap(), session.settings.zone.as_bytes(), "zone");
@@ -296,16 +293,6 @@ impl Worker {
         }
     }
 
-    fn close(&mut self, id: usize) {
-        let guest = &mut self.guests[id];
-        self.trace.push(format!("client {id} leaves nothing behind that is of use"));
-        guest.leaves = Leaves::Gone;
-        let wire = &mut self.wires[guest.lease.take().unwrap()];
-        let late = self.rng.bool();
-        let server = Server::new(params(&base(), &base()), 2);
-        *wire = Wire { server, session: Session::new(base(), late), up: BytesMut::new(), down: BytesMut::new(), lent: false };
-    }
-
     fn settle(&mut self, id: usize) {
         let guest = &mut self.guests[id];
         let wire = guest.lease.unwrap();
@@ -317,10 +304,12 @@ impl Worker {
                 server.discarded();
             }
             self.give_back(id);
-        } else if server.copying {
-            // It began behind the client's back, and is cancelled.
-            self.close(id);
-        } else if server.owes_nothing() && server.up.is_empty() {
+            return;
+        }
+        if server.owes_nothing() || server.awaits_data() {
+            server.conclude();
+        }
+        if server.owes_nothing() {
             server.roll_back();
         }
     }

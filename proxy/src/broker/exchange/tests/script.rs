@@ -9,6 +9,8 @@ use super::{close, msg, parse, query, sync};
 pub(super) struct Step {
     pub bytes: Vec<u8>,
     pub wait: usize,
+    /// In one piece: a batch that is sent once more has to be there when it fails.
+    pub whole: bool,
 }
 
 /// A client's whole visit, and what it is to hear and to leave.
@@ -117,7 +119,7 @@ impl Writer<'_> {
         let heard = self.direct.out.split();
         let failed = hear(&heard, &self.defaults).iter().any(|one| one.kind == 'E');
         self.heard.extend(heard);
-        self.steps.push(Step { bytes, wait: self.wait });
+        self.steps.push(Step { bytes, wait: self.wait, whole: false });
         // What is sent before a batch is known to have failed counts on what that batch was to prepare.
         let wait = if failed { Some(true) } else { wait };
         if wait.unwrap_or_else(|| self.rng.u8(..10) < 6) {
@@ -318,5 +320,8 @@ impl Writer<'_> {
         parts.push(msg(b'E', b"\0\0\0\0\0"));
         parts.push(sync());
         self.send(parts.concat(), Some(true));
+        if let Some(step) = self.steps.last_mut() {
+            step.whole = true;
+        }
     }
 }
