@@ -85,6 +85,11 @@ impl Exchange<'_> {
         self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, number) });
     }
 
+    /// Only as the connection's unnamed statement. One that has a name there as well is found under that: the Parse without may yet be skipped.
+    fn is_unnamed(&mut self, number: u64) -> bool {
+        self.server.unnamed == Some(number) && self.server.prepared.find(number).is_none()
+    }
+
     /// Where on the connection a statement is, prepared now if it is not.
     pub(super) fn place(&mut self, statement: &Statement) -> u32 {
         if let Some(place) = self.server.prepared.find(statement.number) {
@@ -143,7 +148,7 @@ impl Exchange<'_> {
                 number = Some(statement.number);
                 match other {
                     Some(place) => Target::Place(place),
-                    None if name.is_empty() && self.server.unnamed == number => Target::Unnamed,
+                    None if name.is_empty() && self.is_unnamed(statement.number) => Target::Unnamed,
                     None => Target::Place(self.place(&statement)),
                 }
             }
@@ -184,7 +189,7 @@ impl Exchange<'_> {
         let found = self.client.names.find(name).cloned();
         let number = found.as_ref().map(|statement| statement.number);
         let target = match found {
-            Some(_) if name.is_empty() && self.server.unnamed == number => Target::Unnamed,
+            Some(ref statement) if name.is_empty() && self.is_unnamed(statement.number) => Target::Unnamed,
             Some(statement) => Target::Place(self.place(&statement)),
             None => self.unknown(name),
         };
