@@ -50,6 +50,8 @@ struct Visit {
     lease: Option<Box<Lent>>,
     /// What is in `input` needs a connection.
     wants: bool,
+    /// What is in `input` waits until the server has taken what it was sent before.
+    held: bool,
     /// The client has said Terminate or ended its half: what it has asked for before is still done.
     at_end: bool,
     bytes_up: u64,
@@ -78,6 +80,7 @@ pub async fn serve(stream: Stream, guest: Guest, broker: &Rc<Broker>, accepted: 
         down: BytesMut::new(),
         lease: None,
         wants: false,
+        held: false,
         at_end: false,
         bytes_up: 0,
         bytes_down: 0,
@@ -109,8 +112,10 @@ impl Visit {
                     next = poll_fn(|cx| {
                         let moved = self.bytes_up + self.bytes_down;
                         let polled = self.poll(cx);
-                        // Once, to be woken; then only when nothing else has woken it: each look takes a lock.
-                        if polled.is_pending() && (!mem::replace(&mut listens, true) || moved == self.bytes_up + self.bytes_down) {
+                        // Once, to be woken; then when nothing else has woken it, and when nothing may ever wake it again, for it is woken once,
+                        // perhaps together with something else. Each look takes a lock.
+                        let has_moved = moved != self.bytes_up + self.bytes_down;
+                        if polled.is_pending() && (!mem::replace(&mut listens, true) || !has_moved || self.is_idle()) {
                             return closing.as_mut().poll(cx).map(|()| Ok(Next::Drain));
                         }
                         polled
@@ -271,6 +276,10 @@ impl Visit {
         if self.at_end || self.wants || is_full || self.down.len() >= MAX_WAITING {
             return Poll::Pending;
         }
+        if mem::take(&mut self.held) {
+            self.take_input()?;
+            return Poll::Ready(Ok(()));
+        }
         with_buffer(|buffer| {
             let mut read = ReadBuf::new(buffer);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)).map_err(End::ClientBroke)?;
@@ -344,7 +353,8 @@ impl Visit {
             let mut exchange = Exchange { client: &mut self.half, server, statements: &mut self.broker.statements.borrow_mut() };
             exchange.requests(bytes, &mut self.down).map_err(broken)?
         };
-        if bytes.get(taken) == Some(&b'X') {
+        self.held = taken < bytes.len() && server.is_full();
+        if !self.held && bytes.get(taken) == Some(&b'X') {
             self.at_end = true;
         }
         // What is not taken at once goes when the socket has room: see `poll_upstream`, which also hears of a connection that is lost.

@@ -190,7 +190,7 @@ impl Statement {
 
     /// Whether only words of ours matter at this place.
     fn may_skip(&self) -> bool {
-        let calls = matches!(self.last, Word::Lock | Word::Unlock | Word::Sequence | Word::Config | Word::State);
+        let calls = matches!(self.last, Word::Lock | Word::Unlock | Word::Sequence | Word::Config | Word::Seed | Word::State);
         self.tokens != Tokens::None && !calls && self.config.is_none() && self.body != Body::Begins
     }
 
@@ -267,7 +267,8 @@ impl Statement {
             Word::Lock => self.leaves |= Traces::LOCK,
             Word::Unlock => self.ends = true,
             Word::Sequence => self.leaves |= Traces::SEQUENCE,
-            Word::State => self.leaves |= Traces::SETTING,
+            Word::Seed => self.leaves |= Traces::SETTING,
+            Word::State => self.leaves |= Traces::LOAD,
             // One within another's arguments is not worth a stack.
             Word::Config if self.config.is_some() => self.leaves |= Traces::SETTING,
             Word::Config => self.config = Some(Config { depth: 1, commas: 0, third: Third::Absent }),

@@ -50,7 +50,7 @@ pub(super) enum End {
 
 impl Visit {
     /// True when closing the client now loses nothing.
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.down.is_empty()
             && self.input.is_empty()
             && !self.half.is_within_message()

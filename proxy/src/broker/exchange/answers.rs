@@ -231,6 +231,7 @@ impl Exchange<'_> {
                     self.server.orphans.push(place);
                 }
             }
+            Some(Expect::Parse { undo: Undo::Duplicate(taken), .. }) => self.taken_after_all(*taken),
             _ => {}
         }
         self.server.answered |= pass;
@@ -316,6 +317,11 @@ impl Exchange<'_> {
     fn ours(&mut self, kind: u8, body: &[u8], said: &mut Said) -> Result<bool, Lost> {
         match kind {
             b'E' if matches!(self.server.replies.first(), Some(Expect::Discarded)) => Ok(false),
+            b'E' if matches!(self.server.replies.first(), Some(Expect::Probe)) => {
+                // A cancel that came late, or a short statement_timeout: nothing is known, and asked again behind the next request.
+                self.server.ask_again = true;
+                Ok(false)
+            }
             b'E' => Err(Lost("the server refused settings that it took before")),
             b'D' => {
                 if matches!(self.server.replies.first(), Some(Expect::Probe)) {
@@ -326,9 +332,7 @@ impl Exchange<'_> {
             b'Z' => {
                 let &[status @ (b'I' | b'T' | b'E')] = body else { return Err(Lost("an unknown transaction status")) };
                 self.server.status = status;
-                if matches!(self.server.replies.pop(), Some(Expect::Discarded)) {
-                    self.server.replay = true;
-                }
+                drop(self.server.replies.pop());
                 // A batch may yet have to be sent again: the client hears nothing before the server's first word to it.
                 if self.server.unit_state == Unit::Spoilt {
                     self.say_what_is_ours(&mut said.after);

@@ -1,7 +1,10 @@
 //! An error of the server's: what it skips, what is taken back, what is said instead.
 
+use std::rc::Rc;
+
 use super::answers::Said;
 use super::replies::{Expect, Undo};
+use super::statements::Statement;
 use super::wire::OUR_NAME;
 use super::{Exchange, Unit};
 use crate::postgres::message::SqlState;
@@ -50,7 +53,7 @@ impl Exchange<'_> {
     /// An error's text with the client's name in place of ours, where it has ours.
     fn in_the_clients_words(&self, code: &str, body: &[u8]) -> Option<Vec<u8>> {
         let name: &[u8] = match self.server.replies.first() {
-            Some(Expect::Parse { theirs: true, undo: Undo::Duplicate(name) }) if code == "42P05" => name,
+            Some(Expect::Parse { theirs: true, undo: Undo::Duplicate(refused) }) if code == "42P05" => &refused.0,
             Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => self.client.names.name_of(*number)?,
             _ => return None,
         };
@@ -61,18 +64,9 @@ impl Exchange<'_> {
         Some([before, name, ours.get(end..)?].concat())
     }
 
-    fn take_back_expect(&mut self, expect: Expect) {
-        match expect {
-            Expect::Parse { undo, .. }
-            | Expect::Forgets(undo)
-            | Expect::Bind(_, undo)
-            | Expect::Close { undo, .. }
-            | Expect::Parsed(undo)
-            | Expect::Closed(undo) => {
-                self.take_back(undo);
-            }
-            Expect::Query(Some(note)) | Expect::Execute(Some(note)) => self.take_back(note.undo),
-            _ => {}
+    fn take_back_expect(&mut self, mut expect: Expect) {
+        if let Some(undo) = expect.undo_mut() {
+            self.take_back(std::mem::take(undo));
         }
     }
 
@@ -83,11 +77,11 @@ impl Exchange<'_> {
                 if name.is_empty() {
                     self.server.unnamed = None;
                 }
-                self.client.names.put(&name, was);
+                self.put_back(&name, was);
             }
             Undo::NameAndPlace(name, was, (number, place)) => {
                 self.server.prepared.take_back(number, place);
-                self.client.names.put(&name, was);
+                self.put_back(&name, was);
             }
             Undo::Place((number, place)) => self.server.prepared.take_back(number, place),
             Undo::Evicted(number, slot) => self.server.prepared.restore(number, slot),
@@ -98,6 +92,23 @@ impl Exchange<'_> {
                 self.server.prepared.unclear(prepared);
             }
         }
+    }
+
+    /// What the name meant before. Where the client has given it another meaning since, in a batch of its own, this is what comes back if that
+    /// fails too.
+    pub(super) fn put_back(&mut self, name: &[u8], was: Option<Rc<Statement>>) {
+        for undo in self.server.replies.iter_mut().filter_map(Expect::undo_mut) {
+            match undo {
+                Undo::Name(later, before) | Undo::NameAndPlace(later, before, _) if **later == *name => {
+                    *before = was;
+                    return;
+                }
+                Undo::Names(names) => return drop(names.put(name, was)),
+                Undo::All(all) => return drop(all.0.put(name, was)),
+                _ => {}
+            }
+        }
+        self.client.names.put(name, was);
     }
 
     /// The first thing that the client's only batch meets is a statement whose tables have changed since it was prepared here, by others
@@ -128,6 +139,8 @@ impl Exchange<'_> {
         }
         if let Some(first) = self.server.replies.first_mut() {
             *first = Expect::Discarded;
+            // Now, and not when the rest of the batch is through: what the client sends meanwhile has to come behind it.
+            self.server.replay = true;
         }
     }
 }

@@ -8,8 +8,12 @@ use super::requests::{Passing, whole_limit};
 use super::statements::Names;
 use super::wire::{body, header, string};
 use super::{Broken, Client};
+use crate::broker::params::Params;
 use crate::postgres::reply::{self, Status};
 use crate::postgres::sql::{self, Command};
+
+/// What SET SESSION AUTHORIZATION changes.
+pub(super) const AUTHORITY: [&[u8]; 2] = [b"session_authorization", b"is_superuser"];
 
 /// What a client without a connection wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,5 +150,24 @@ impl Client {
             }
         }
         self.params = Rc::clone(&self.defaults);
+    }
+
+    /// As `return_to_defaults`, but for whose authority it has: that is not a setting to RESET ALL.
+    pub(super) fn reset_all(&mut self, down: &mut BytesMut) {
+        let before = Rc::clone(&self.params);
+        let kept = AUTHORITY.map(|name| (name, before.value(name).filter(|value| self.defaults.value(name) != Some(value))));
+        if kept.iter().all(|(_, value)| value.is_none()) {
+            return self.return_to_defaults(down);
+        }
+        let mut params = Params::clone(&self.defaults);
+        for (name, value) in kept.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            params.report(name, value);
+        }
+        for (name, value) in params.all_reported() {
+            if before.value(name) != Some(value) {
+                reply::parameter_status(down, name, value);
+            }
+        }
+        self.params = Rc::new(params);
     }
 }

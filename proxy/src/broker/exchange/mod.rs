@@ -50,6 +50,8 @@ const HEADER_BYTES: usize = 5;
 const MAX_OWED: usize = 16 * 1024;
 /// With so many bytes waiting for the server, nothing more is read from the client.
 const MAX_UP: usize = 64 * 1024;
+/// With so many, what has been read waits too.
+const MAX_FULL: usize = 512 * 1024;
 
 /// The client broke the protocol: what it is told before it is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,8 @@ pub struct Server {
     pub up: BytesMut,
     /// It is worth asking what of `traces` is still there.
     doubtful: bool,
+    /// The question has failed: it is worth asking after the next request.
+    ask_again: bool,
     /// Whose requests it has carried last.
     last_client: u32,
     /// The last ReadyForQuery's: `I`, `T` or `E`.
@@ -198,6 +202,7 @@ impl Server {
             traces: Traces::NONE,
             up: BytesMut::new(),
             doubtful: false,
+            ask_again: false,
             last_client: 0,
             status: b'I',
             replies: Replies::default(),
@@ -254,6 +259,12 @@ impl Server {
     #[must_use]
     pub fn owes_much(&self) -> bool {
         self.replies.len() >= MAX_OWED || self.up.len() >= MAX_UP
+    }
+
+    /// No message more is taken from the client: a few bytes of its can become a long statement that is prepared once more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_FULL
     }
 
     /// In a transaction, or a failed one.
@@ -325,6 +336,7 @@ impl Server {
         if self.replies.is_empty() {
             self.traces = Traces::NONE;
             self.doubtful = false;
+            self.ask_again = false;
         }
     }
 }

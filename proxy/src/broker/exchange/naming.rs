@@ -29,7 +29,7 @@ impl Exchange<'_> {
             // The server's own refusal (42P05), in the transaction's midst: the statement is there under our name for it.
             let place = self.place_of(name, &old);
             self.push_parse(place, behind);
-            self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::Duplicate(name.into()) });
+            self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::Duplicate(Box::new((name.into(), statement, place))) });
             return Ok(());
         }
         let was = self.client.names.give(name, Rc::clone(&statement), self.statements.now());
@@ -51,6 +51,13 @@ impl Exchange<'_> {
         self.push_parse(place, behind);
         self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, (statement.number, place)) });
         Ok(())
+    }
+
+    /// A name that was thought to be taken was not: the Parse before, in an earlier batch, has failed.
+    pub(super) fn taken_after_all(&mut self, (name, statement, place): (Box<[u8]>, Rc<Statement>, u32)) {
+        self.server.prepared.put(statement.number, place);
+        self.leaves_by(&statement.verdict);
+        self.put_back(&name, Some(statement));
     }
 
     /// What the client's settings make of a text. Reading them all takes longer than all else here, so it is done when they change.

@@ -51,6 +51,22 @@ pub(super) enum Expect {
     Discarded,
 }
 
+impl Expect {
+    /// What is taken back if the server skips it, where there is anything.
+    pub(super) fn undo_mut(&mut self) -> Option<&mut Undo> {
+        match self {
+            Self::Parse { undo, .. }
+            | Self::Forgets(undo)
+            | Self::Bind(_, undo)
+            | Self::Close { undo, .. }
+            | Self::Parsed(undo)
+            | Self::Closed(undo) => Some(undo),
+            Self::Query(Some(note)) | Self::Execute(Some(note)) => Some(&mut note.undo),
+            _ => None,
+        }
+    }
+}
+
 /// What a Query or an Execute does besides being answered.
 #[derive(Default)]
 pub(super) struct Note {
@@ -102,8 +118,8 @@ pub(super) enum Undo {
     Place(Place),
     /// The statement of this number lost its place on the connection.
     Evicted(u64, Slot),
-    /// Nothing was: the name is taken, and the server will say so, of our name for it.
-    Duplicate(Box<[u8]>),
+    /// Nothing was: the name is taken, and the server will say so, of our name for it (the number); unless what took it has failed by then.
+    Duplicate(Box<(Box<[u8]>, Rc<Statement>, u32)>),
     /// All names were forgotten.
     Names(Box<Names>),
     /// All names, and all that was prepared.
@@ -131,6 +147,11 @@ impl Replies {
     /// The next, to be changed.
     pub(super) fn first_mut(&mut self) -> Option<&mut Expect> {
         self.due.front_mut()
+    }
+
+    /// All, oldest first, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Expect> {
+        self.due.iter_mut()
     }
 
     /// Takes the next.

@@ -36,13 +36,17 @@ pub(super) fn whole_limit(kind: u8) -> usize {
 
 impl Exchange<'_> {
     /// Takes what it can of the client's bytes: to the server (`server.up`), or answered into `down`. Returns how many are done with; the rest
-    /// is the beginning of a message, or begins with Terminate. What the connection lacks of the client's settings goes in front.
+    /// is the beginning of a message, or begins with Terminate, or has to wait because the server's half [is full](super::Server::is_full). What the connection lacks of the client's settings goes in front.
     ///
     /// # Errors
     /// The client broke the protocol; the message that did is not sent.
     pub fn requests(&mut self, input: &[u8], down: &mut BytesMut) -> Result<usize, Broken> {
+        self.take(input, down, true)
+    }
+
+    fn take(&mut self, input: &[u8], down: &mut BytesMut, within_bounds: bool) -> Result<usize, Broken> {
         let mut rest = input;
-        while !rest.is_empty() {
+        while !rest.is_empty() && (!within_bounds || !self.server.is_full()) {
             let Passing { left, forward } = self.client.passing;
             if left > 0 {
                 let (body, behind) = rest.split_at(left.min(rest.len()));
@@ -82,7 +86,7 @@ impl Exchange<'_> {
     pub(super) fn again(&mut self, down: &mut BytesMut) {
         let unit = std::mem::take(&mut self.server.unit);
         // Whole messages that were well formed the first time.
-        let again = self.requests(&unit, down);
+        let again = self.take(&unit, down, false);
         debug_assert_eq!(again, Ok(unit.len()), "a batch that was taken once");
         self.server.unit = unit;
         self.server.unit_state = Unit::Spoilt;
@@ -98,6 +102,7 @@ impl Exchange<'_> {
         self.server.answered = false;
         self.statements.next_batch();
         self.close_orphans();
+        self.server.doubtful |= std::mem::take(&mut self.server.ask_again);
         self.put_settings_right();
         self.guard_sequences(Traces::NONE);
     }
@@ -133,7 +138,7 @@ impl Exchange<'_> {
             b'E' => self.execute(message)?,
             b'C' => self.close(message, down)?,
             b'S' => self.sync(message),
-            b'F' => self.send(message, Expect::Function),
+            b'F' => self.function(message),
             b'H' => {
                 self.say_what_is_ours(down);
                 self.pass_on(message);
@@ -174,7 +179,7 @@ impl Exchange<'_> {
                 self.before_query();
                 self.send(bytes, Expect::Query(None));
             }
-            b'F' => self.send(bytes, Expect::Function),
+            b'F' => self.function(bytes),
             b'd' => self.pass_on(bytes),
             b'f' => self.copy_end(bytes),
             b'P' if !self.client.rewrites => {
@@ -210,6 +215,12 @@ impl Exchange<'_> {
 
     pub(super) fn pass_on(&mut self, message: &[u8]) {
         self.server.up.extend_from_slice(message);
+    }
+
+    /// It is called by its number, and may be one that takes a lock.
+    fn function(&mut self, message: &[u8]) {
+        self.leaves(Traces::LOCK, true);
+        self.send(message, Expect::Function);
     }
 
     fn query(&mut self, message: &[u8]) -> Result<(), Broken> {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 
+use super::idle::AUTHORITY;
 use super::replies::{Expect, Follow, Undo};
 use super::wire::{message_with_rest, our_name};
 use super::{Exchange, Server};
@@ -16,9 +17,11 @@ use crate::postgres::traces::Traces;
 const MAX_CHANGES: usize = 50;
 
 /// What of [`Traces::PROBED`] is there, in the order of [`PROBES`]. Everything is named with its schema, whatever the client's search path.
+/// Functions and types can be temporary as tables can: whatever it is depends on its schema.
 const PROBE: &[u8] = b"SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()), \
 EXISTS (SELECT FROM pg_catalog.pg_listening_channels()), \
-EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), \
+EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+AND refobjid = pg_catalog.pg_my_temp_schema()), \
 EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql), \
 EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
 current_user <> session_user\0";
@@ -126,7 +129,10 @@ impl Exchange<'_> {
                     self.client.return_to_defaults(down);
                 }
                 // A transaction that fails would take it back without a word.
-                _ if !alone => self.server.traces |= Traces::SETTING,
+                _ if !alone => {
+                    self.server.traces |= Traces::SETTING;
+                    self.return_reported(&follow, down);
+                }
                 Follow::Set(name, value) => {
                     Rc::make_mut(&mut self.server.params).ask(&name, Some(&value));
                     Rc::make_mut(&mut self.client.params).ask(&name, Some(&value));
@@ -151,9 +157,26 @@ impl Exchange<'_> {
                 Follow::ResetAll => {
                     Rc::make_mut(&mut self.server.params).forget_asked();
                     self.server.traces = self.server.traces.without(Traces::SETTING);
-                    self.client.return_to_defaults(down);
+                    self.client.reset_all(down);
                     self.share_params();
                 }
+            }
+        }
+    }
+
+    /// A RESET within a transaction. Reported settings are the client's defaults from now on, and put right when the transaction is over; one that
+    /// is rolled back reports what they are then.
+    fn return_reported(&mut self, follow: &Follow, down: &mut BytesMut) {
+        let client = &mut *self.client;
+        let defaults = Rc::clone(&client.defaults);
+        for (name, value) in defaults.all_reported() {
+            let is_meant = match follow {
+                Follow::Default(one) => one.eq_ignore_ascii_case(name),
+                _ => !AUTHORITY.contains(&name),
+            };
+            if is_meant && client.params.value(name) != Some(value) {
+                reply::parameter_status(down, name, value);
+                Rc::make_mut(&mut client.params).report(name, value);
             }
         }
     }

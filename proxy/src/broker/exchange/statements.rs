@@ -307,6 +307,12 @@ impl Prepared {
         self.by_number.remove(&number)
     }
 
+    /// It is prepared, under this name, whatever was thought. One that it had before is forgotten.
+    pub(super) fn put(&mut self, number: u64, name: u32) {
+        self.uses += 1;
+        self.by_number.insert(number, Slot { name, used: self.uses, sent: None, used_at: (0, 0) });
+    }
+
     /// It is still prepared after all.
     pub(super) fn restore(&mut self, number: u64, slot: Slot) {
         self.by_number.entry(number).or_insert(slot);

@@ -287,8 +287,8 @@ pub(super) const SAID: &[(&str, &str)] = &[
     ("UPDATE pg_settings SET setting = 'b' WHERE name = 'a'", "setting"),
     ("UPDATE ONLY \"pg_catalog\".\"pg_settings\" SET setting = 'b'", "setting"),
     ("SELECT setseed(0.5)", "setting"),
-    ("SELECT pg_create_physical_replication_slot('s', true, true)", "setting"),
-    ("SELECT dblink_connect('host=x')", "setting"),
+    ("SELECT pg_create_physical_replication_slot('s', true, true)", "load"),
+    ("SELECT dblink_connect('host=x')", "load"),
     // Sequences and libraries.
     ("SELECT currval('s')", "sequence"),
     ("SELECT LASTVAL()", "sequence"),
