@@ -298,6 +298,10 @@ impl Writer<'_> {
             parts.push(sync());
         }
         self.send(parts.concat(), None);
+        if !by_query {
+            // It must not begin again by chance.
+            self.send([close(""), sync()].concat(), None);
+        }
     }
 
     /// A statement that may be stale by the time it is run. That is seen only by those who have begun something before.
