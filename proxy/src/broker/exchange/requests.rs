@@ -365,6 +365,9 @@ impl Exchange<'_> {
             self.send(&[b'Q', 0, 0, 0, 5, 0], Expect::Query(note.map(Box::new)));
             return Ok(());
         }
+        if matches!(verdict.command, Some(Command::DiscardAll | Command::ResetAll)) {
+            self.server.noted = false;
+        }
         self.leaves_by(&verdict);
         self.send(message, Expect::Query(note.map(Box::new)));
         Ok(())
@@ -415,9 +418,10 @@ impl Exchange<'_> {
         self.leaves(verdict.leaves, verdict.ends);
     }
 
-    fn leaves(&mut self, traces: Traces, ends: bool) {
+    pub(super) fn leaves(&mut self, traces: Traces, ends: bool) {
         if self.client.rewrites {
             self.server.traces |= traces;
+            self.server.noted |= !traces.is_empty();
             self.server.doubtful |= ends || !traces.is_empty();
         }
     }
@@ -521,6 +525,8 @@ impl Exchange<'_> {
     /// Bind with `rest` behind the names, and `to_come` bytes more.
     fn bind_to(&mut self, portal: &[u8], name: &[u8], to_come: usize, rest: &[u8]) {
         self.server.unsynced = true;
+        // Another takes its place.
+        drop(self.client.bound.take_if(|(bound, _)| **bound == *portal));
         let mut undo = Undo::Nothing;
         let mut number = None;
         let target = match self.client.names.find(name).cloned() {
@@ -589,10 +595,11 @@ impl Exchange<'_> {
     fn execute(&mut self, message: &[u8]) -> Result<(), Broken> {
         self.server.unsynced = true;
         let mut note = None;
-        if let Some((portal, follow)) = &self.client.bound
-            && string(body(message)).is_some_and(|(name, _)| *name == **portal)
+        if let Some((_, follow)) = self.client.bound.take_if(|(portal, _)| string(body(message)).is_some_and(|(name, _)| *name == **portal))
         {
-            let follow = follow.clone();
+            if matches!(follow, Follow::ResetAll | Follow::DiscardAll) {
+                self.server.noted = false;
+            }
             let undo = if matches!(follow, Follow::DeallocateAll | Follow::DiscardAll) { self.forget_statements() } else { Undo::Nothing };
             note = Some(Box::new(Note { follow: Some(follow), undo, ..Note::default() }));
         }
@@ -628,7 +635,10 @@ impl Exchange<'_> {
 
     fn sync(&mut self, message: &[u8]) {
         self.pass_on(message);
-        self.client.bound = None;
+        if self.client.bound.take().is_some() && self.server.status != b'I' {
+            // It may still be run, in its transaction.
+            self.leaves(Traces::SETTING, true);
+        }
         if self.server.copying {
             // The server ignores it: it reads data.
             return;

@@ -505,7 +505,7 @@ impl Session {
                 self.row(tag);
             }
             _ => {
-                for _ in 0..most.or(rows(what)).unwrap_or(0) {
+                for _ in 0..most.or_else(|| rows(what)).unwrap_or(0) {
                     self.row(tag);
                 }
             }
