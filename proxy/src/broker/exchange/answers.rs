@@ -223,7 +223,7 @@ impl Exchange<'_> {
         let Some(pass) = pass else { return Err(Lost("an answer that nobody has asked for")) };
         match self.server.replies.pop() {
             Some(Expect::Execute(note)) if kind == b'C' => {
-                self.completed(body);
+                self.completed(body, note.as_deref());
                 self.server.done.extend(note.and_then(|note| note.follow));
             }
             Some(Expect::Parse { undo: Undo::NameAndPlace(_, _, (number, place)) | Undo::Place((number, place)), .. }) => {
@@ -251,10 +251,12 @@ impl Exchange<'_> {
 
     /// CommandComplete or EmptyQueryResponse within a Query.
     fn within_query(&mut self, kind: u8, body: &[u8]) -> bool {
-        if kind == b'C' {
-            self.completed(body);
-        }
         let Some(Expect::Query(note)) = self.server.replies.first() else { return true };
+        if kind == b'C' && note.is_none() {
+            self.completed(body, None);
+            self.server.answered = true;
+            return true;
+        }
         match note.as_deref() {
             // Its tag follows with ReadyForQuery, which says whether it may.
             Some(Note { stand_in: Some(_), .. }) => return false,
@@ -266,11 +268,8 @@ impl Exchange<'_> {
     }
 
     /// Statements may have gone by a command that stood among others.
-    fn completed(&mut self, tag: &[u8]) {
-        let followed = match self.server.replies.first() {
-            Some(Expect::Query(Some(note)) | Expect::Execute(Some(note))) => !matches!(note.undo, Undo::Nothing),
-            _ => false,
-        };
+    fn completed(&mut self, tag: &[u8], note: Option<&Note>) {
+        let followed = note.is_some_and(|note| !matches!(note.undo, Undo::Nothing));
         if self.client.rewrites && !followed && (tag == b"DEALLOCATE ALL\0" || tag == b"DISCARD ALL\0") {
             drop(self.server.prepared.clear());
             self.server.unnamed = None;

@@ -42,7 +42,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn from_client(&mut self, bytes: &[u8]) {
+    fn client_says(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
         let mut down = BytesMut::new();
         if !self.lent {
@@ -70,7 +70,7 @@ impl Pair {
         self.outcome.up.extend_from_slice(&self.server.up.split());
     }
 
-    fn from_server(&mut self, bytes: &[u8]) {
+    fn server_says(&mut self, bytes: &[u8]) {
         if !self.lent {
             return;
         }
@@ -113,9 +113,9 @@ pub fn play(data: &[u8], cut: usize) -> Outcome {
         rest = next;
         for some in piece.chunks(if cut == 0 { piece.len().max(1) } else { cut }) {
             if turn & 1 == 0 {
-                pair.from_client(some)
+                pair.client_says(some);
             } else {
-                pair.from_server(some)
+                pair.server_says(some);
             }
             if pair.outcome.end.is_some() {
                 return pair.outcome;

@@ -94,6 +94,8 @@ pub struct Server {
     pub traces: Traces,
     /// Bytes for the server that its socket has not taken yet.
     pub up: BytesMut,
+    /// Some of them were noted behind the last command that takes traces away.
+    noted: bool,
     /// It is worth asking what of `traces` is still there.
     doubtful: bool,
     /// The question has failed: it is worth asking after the next request.
@@ -201,6 +203,7 @@ impl Server {
             base,
             traces: Traces::NONE,
             up: BytesMut::new(),
+            noted: false,
             doubtful: false,
             ask_again: false,
             last_client: 0,
@@ -325,19 +328,25 @@ impl Server {
 
     /// The server has done DISCARD ALL: no statements, no traces, the settings of a new connection.
     pub fn discarded(&mut self) {
+        self.noted = false;
         self.reset();
         self.unnamed = None;
         drop(self.prepared.clear());
     }
 
+    /// A command has taken these away. Not if the client has sent more since: that may have left them again.
+    fn forget(&mut self, traces: Traces) {
+        if self.replies.is_empty() && !self.noted {
+            self.traces = self.traces.without(traces);
+            self.doubtful &= !self.traces.is_empty();
+        }
+    }
+
     /// The settings of a new connection, and no traces but of what was sent since.
     fn reset(&mut self) {
         self.params = Rc::clone(&self.base);
-        if self.replies.is_empty() {
-            self.traces = Traces::NONE;
-            self.doubtful = false;
-            self.ask_again = false;
-        }
+        self.forget(self.traces);
+        self.ask_again = false;
     }
 }
 

@@ -163,6 +163,8 @@ impl Exchange<'_> {
     /// Bind with `rest` behind the names, and `to_come` bytes more.
     pub(super) fn bind_to(&mut self, portal: &[u8], name: &[u8], to_come: usize, rest: &[u8]) {
         self.server.unsynced = true;
+        // Another takes its place.
+        drop(self.client.bound.take_if(|(bound, _)| **bound == *portal));
         let mut undo = Undo::Nothing;
         let mut number = None;
         let target = match self.client.names.find(name).cloned() {
@@ -231,10 +233,11 @@ impl Exchange<'_> {
     pub(super) fn execute(&mut self, message: &[u8]) -> Result<(), Broken> {
         self.server.unsynced = true;
         let mut note = None;
-        if let Some((portal, follow)) = &self.client.bound
-            && string(body(message)).is_some_and(|(name, _)| *name == **portal)
-        {
-            let follow = follow.clone();
+        let is_it = |portal: &[u8]| string(body(message)).is_some_and(|(name, _)| *name == *portal);
+        if let Some((_, follow)) = self.client.bound.take_if(|(portal, _)| is_it(portal)) {
+            if matches!(follow, Follow::ResetAll | Follow::DiscardAll) {
+                self.server.noted = false;
+            }
             let undo = if matches!(follow, Follow::DeallocateAll | Follow::DiscardAll) { self.forget_statements() } else { Undo::Nothing };
             note = Some(Box::new(Note { follow: Some(follow), undo, ..Note::default() }));
         }

@@ -238,6 +238,9 @@ impl Exchange<'_> {
             self.send(&[b'Q', 0, 0, 0, 5, 0], Expect::Query(note.map(Box::new)));
             return Ok(());
         }
+        if matches!(verdict.command, Some(Command::DiscardAll | Command::ResetAll)) {
+            self.server.noted = false;
+        }
         self.leaves_by(&verdict);
         self.send(message, Expect::Query(note.map(Box::new)));
         Ok(())
@@ -295,13 +298,17 @@ impl Exchange<'_> {
     pub(super) fn leaves(&mut self, traces: Traces, ends: bool) {
         if self.client.rewrites {
             self.server.traces |= traces;
+            self.server.noted |= !traces.is_empty();
             self.server.doubtful |= ends || !traces.is_empty();
         }
     }
 
     fn sync(&mut self, message: &[u8]) {
         self.pass_on(message);
-        self.client.bound = None;
+        if self.client.bound.take().is_some() && self.server.status != b'I' {
+            // It may still be run, in its transaction.
+            self.leaves(Traces::SETTING, true);
+        }
         if self.server.copying {
             // The server ignores it: it reads data.
             return;

@@ -112,7 +112,10 @@ impl Exchange<'_> {
             Command::Set { name, value: None } => Follow::Default(name.clone()),
             Command::ResetAll => Follow::ResetAll,
         };
-        self.client.bound = Some((portal.into(), follow));
+        if self.client.bound.replace((portal.into(), follow)).is_some() {
+            // One is followed at a time.
+            self.leaves(Traces::SETTING, true);
+        }
         (None, Undo::Nothing)
     }
 
@@ -156,7 +159,7 @@ impl Exchange<'_> {
                 }
                 Follow::ResetAll => {
                     Rc::make_mut(&mut self.server.params).forget_asked();
-                    self.server.traces = self.server.traces.without(Traces::SETTING);
+                    self.server.forget(Traces::SETTING);
                     self.client.reset_all(down);
                     self.share_params();
                 }

@@ -85,8 +85,6 @@ pub(super) struct Session {
     pub locks: u32,
     /// How often a statement was found stale.
     pub stale: usize,
-    /// What `nextval` gave last.
-    last: Option<String>,
     input: BytesMut,
     pub out: BytesMut,
 }
@@ -109,7 +107,6 @@ impl Session {
             late,
             locks: 0,
             stale: 0,
-            last: None,
             input: BytesMut::new(),
             out: BytesMut::new(),
         }
@@ -135,7 +132,6 @@ impl Session {
         self.told.clone_from(&self.settings.zone);
         self.locks = 0;
         self.stale = 0;
-        self.last = None;
     }
 
     /// The names of what is prepared, the unnamed one left out.
@@ -489,7 +485,6 @@ impl Session {
                 self.told = told;
                 self.before = Some(self.settings.clone());
             }
-            ["DISCARD", "SEQUENCES"] => self.last = None,
             ["PREPARE", name, ..] => {
                 if self.statements.contains_key(name) {
                     return no("42P05", format!("prepared statement \"{name}\" already exists"));
@@ -498,11 +493,6 @@ impl Session {
             }
             ["SELECT", "pg_advisory_lock(1)"] => self.locks += 1,
             ["SELECT", "pg_advisory_unlock_all()"] => self.locks = 0,
-            ["SELECT", "nextval('s')", ..] => self.last = Some(tag.into()),
-            ["SELECT", "lastval()"] => {
-                let Some(last) = self.last.clone() else { return no("55000", "lastval is not yet defined in this session") };
-                self.row(&last);
-            }
             ["SELECT", "EXISTS", ..] => {
                 let sql = self.names().any(|name| name.starts_with('q'));
                 let left = [self.locks > 0, false, false, sql, false, false];
@@ -515,7 +505,7 @@ impl Session {
                 self.row(tag);
             }
             _ => {
-                for _ in 0..most.or(rows(what)).unwrap_or(0) {
+                for _ in 0..most.or_else(|| rows(what)).unwrap_or(0) {
                     self.row(tag);
                 }
             }

@@ -60,7 +60,8 @@ struct Writer<'a> {
     tags: usize,
     /// Its defaults are not the server's.
     differs: bool,
-    sequences: u8,
+    /// Uses statements that become stale.
+    stars: bool,
     direct: Session,
     world: World,
     heard: Vec<u8>,
@@ -80,13 +81,13 @@ impl Script {
         }
         let late = rng.bool();
         let direct = Session::new(defaults.clone(), late);
-        let sequences = rng.u8(..6);
+        let stars = rng.bool();
         let mut writer = Writer {
             rng,
             id,
             tags: 0,
             differs,
-            sequences,
+            stars,
             direct,
             world: World::default(),
             heard: Vec::new(),
@@ -137,10 +138,11 @@ impl Writer<'_> {
             30..55 => self.usual(),
             55..80 => self.odd(),
             80..88 => self.copy(),
-            88..97 => self.star(),
+            88..97 if self.stars => self.star(),
             97 => self.send(sync(), None),
             98 => self.send(msg(b'F', &[0; 10]), None),
-            _ => self.send(msg(b'f', b"late\0"), Some(false)),
+            99 => self.send(msg(b'f', b"late\0"), Some(false)),
+            _ => self.usual(),
         }
     }
 
@@ -169,19 +171,12 @@ impl Writer<'_> {
             28 if alone || !self.differs => "DISCARD ALL".into(),
             29 => "DEALLOCATE ALL".into(),
             30 if alone => format!("DEALLOCATE {name}"),
-            31 if self.rng.bool() => format!("PREPARE {mine} AS rows 1"),
-            32 => (*self.rng.choice(&["SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock_all()"]).unwrap()).into(),
+            // While it is asked what a pinned client has left, nothing can be sent once more.
+            31 if !self.stars => format!("PREPARE {mine} AS rows 1"),
+            32 if !self.stars => (*self.rng.choice(&["SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock_all()"]).unwrap()).into(),
             33 if alone => format!("write{tag}; SET work_mem TO '{number}'; rows 1"),
             34 if alone => format!("write{tag}; BEGIN; fail"),
-            35 => match self.sequences {
-                0 => "SELECT nextval('s')".into(),
-                1 => {
-                    self.sequences = 2;
-                    "SELECT lastval()".into()
-                }
-                2 => (*self.rng.choice(&["SELECT nextval('s')", "SELECT lastval()"]).unwrap()).into(),
-                _ => String::new(),
-            },
+            35 => String::new(),
             _ => format!("rows {number}{tag}"),
         }
     }
@@ -257,6 +252,9 @@ impl Writer<'_> {
                 let text = self.text(true);
                 parts.push(query(&text));
                 parts.push(sync());
+                self.send(parts.concat(), None);
+                // One that was skipped counts as one that has ended the unnamed statement.
+                parts = vec![close(""), sync()];
             }
             1 => {
                 parts.push(msg(b'H', b""));
@@ -300,11 +298,15 @@ impl Writer<'_> {
             parts.push(sync());
         }
         self.send(parts.concat(), None);
+        if !by_query {
+            // It must not begin again by chance.
+            self.send([close(""), sync()].concat(), None);
+        }
     }
 
     /// A statement that may be stale by the time it is run. That is seen only by those who have begun something before.
     fn star(&mut self) {
-        if self.direct.is_in_block() || !self.direct.is_clean() {
+        if !self.stars || self.direct.is_in_block() || !self.direct.is_clean() {
             return;
         }
         self.wait = self.count();
