@@ -112,6 +112,8 @@ pub struct Server {
     orphans: Vec<u32>,
     /// The server has said its last word.
     ended: bool,
+    /// Nothing is sent behind settings before they are right.
+    is_careful: bool,
     /// Extended messages have been sent since the last Sync: an implicit transaction may be open.
     unsynced: bool,
     /// The server skips everything up to a Sync that has not been sent.
@@ -213,6 +215,7 @@ impl Server {
             unnamed: None,
             orphans: Vec::new(),
             ended: false,
+            is_careful: false,
             unsynced: false,
             skipping: false,
             copying: false,
@@ -261,13 +264,19 @@ impl Server {
     /// So much is owed to the client that no more should be asked for.
     #[must_use]
     pub fn owes_much(&self) -> bool {
-        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_UP
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_UP || self.is_careful && self.awaits_settings()
     }
 
     /// No message more is taken from the client: a few bytes of its can become a long statement that is prepared once more.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_FULL
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_FULL || self.is_careful && self.awaits_settings()
+    }
+
+    /// The settings for the client are still being put right: nothing of its own runs yet.
+    #[must_use]
+    pub fn awaits_settings(&self) -> bool {
+        matches!(self.replies.first(), Some(Expect::Settings))
     }
 
     /// In a transaction, or a failed one.

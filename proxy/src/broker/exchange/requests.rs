@@ -65,12 +65,18 @@ impl Exchange<'_> {
             match rest.split_at_checked(total) {
                 Some((message, behind)) => {
                     self.begin_unit();
+                    if within_bounds && self.server.is_full() {
+                        break;
+                    }
                     self.whole(kind, message, down)?;
                     self.note_unit(kind, message);
                     rest = behind;
                 }
                 None if total > whole_limit(kind) => {
                     self.begin_unit();
+                    if within_bounds && self.server.is_full() {
+                        break;
+                    }
                     self.server.last_client = self.client.id;
                     let Some(taken) = self.begin(kind, total, rest)? else { break };
                     self.server.unit_state = Unit::Spoilt;
