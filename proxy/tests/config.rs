@@ -211,7 +211,7 @@ fn pooled_postgresql_is_limited_unless_told_otherwise() {
     let pool = |query: &str| load_urls(&[&format!("postgresql://u:p@h?{query}")]).unwrap().config.listeners.remove(0).pool;
     assert_eq!((pool("pool=session").size, pool("pool=session&pool_size=0").size), (20, 0));
     let both = pool("pool=transaction&pool_size=7&pool_budget_total=30");
-    assert_eq!((both.size, both.budget, both.prepared_statements), (7, Some(PoolBudget { total: 30, reserve: 3, peers: None }), 500));
+    assert_eq!((both.size, both.budget, both.prepared_statements), (7, Some(PoolBudget { total: 30, reserve: 3, peers: None }), 200));
     assert_eq!((pool("pool=transaction&pool_min_idle=5").min_idle, pool("pool_min_idle=5").min_idle), (5, 5));
 }
 

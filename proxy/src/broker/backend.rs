@@ -218,7 +218,7 @@ impl Reuse for PostgresServer {
     async fn clean(&self, link: &mut Link, _key: &Key) -> Result<()> {
         let unclean = |why: &str| Err(Error::ours(Kind::Protocol, why));
         if link.server.traces.has(Traces::LOAD) {
-            return unclean("a client has loaded a library, which cannot be unloaded");
+            return unclean("a client has left what DISCARD ALL does not take away (LOAD, dblink_connect, a backup, a replication slot)");
         }
         if !link.connection.early.is_empty() {
             return unclean("half a message has come before it");

@@ -10,8 +10,9 @@
 //! Both directions always move: a client that writes without reading and a server that does the same must not lock each other.
 
 mod leaving;
+mod lending;
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,14 +23,11 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use self::leaving::End;
+use self::lending::Lent;
 use super::clients::State;
 use super::exchange::{self, Exchange, Took, Wants};
-use super::{Broker, Guest, PostgresServer};
+use super::{Broker, Guest};
 use crate::error::{Error, Kind, Side};
-use crate::metrics::{EvictReason, PinReason, RequestClass};
-use crate::pool::Lease;
-use crate::postgres::reply;
-use crate::postgres::traces::Traces;
 use crate::relay::Report;
 use crate::stream::{Stream, with_buffer};
 use crate::tls;
@@ -52,6 +50,8 @@ struct Visit {
     lease: Option<Box<Lent>>,
     /// What is in `input` needs a connection.
     wants: bool,
+    /// What is in `input` waits until the server has taken what it was sent before.
+    held: bool,
     /// The client has said Terminate or ended its half: what it has asked for before is still done.
     at_end: bool,
     bytes_up: u64,
@@ -61,20 +61,12 @@ struct Visit {
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-/// A connection in this client's hands.
-struct Lent {
-    lease: Lease<PostgresServer>,
-    since: Instant,
-    /// The client keeps it beyond its transaction.
-    pinned: bool,
-    /// It would have gone back but for a cancel that was on its way: no other is taken for it.
-    ending: bool,
-}
-
 /// What the task has to do that takes more than a poll.
 enum Next {
     /// Find a connection.
     Lease,
+    /// The process drains from now on.
+    Drain,
 }
 
 /// Serves one client that has logged in to its end.
@@ -88,6 +80,7 @@ pub async fn serve(stream: Stream, guest: Guest, broker: &Rc<Broker>, accepted: 
         down: BytesMut::new(),
         lease: None,
         wants: false,
+        held: false,
         at_end: false,
         bytes_up: 0,
         bytes_down: 0,
@@ -101,8 +94,10 @@ pub async fn serve(stream: Stream, guest: Guest, broker: &Rc<Broker>, accepted: 
 
 impl Visit {
     async fn run(mut self) -> Report {
-        let (closing, cut) = (self.broker.closing.clone(), self.broker.cut.clone());
+        let (closing, cut, leases) = (self.broker.closing.clone(), self.broker.cut.clone(), Rc::clone(&self.broker.leases));
         let mut closing = std::pin::pin!(closing.cancelled());
+        let mut listens = false;
+        let is_shared_out = self.broker.listener.pool.budget.is_some();
         let end = loop {
             let next = if self.draining {
                 tokio::select! {
@@ -114,8 +109,20 @@ impl Visit {
                 tokio::select! {
                     biased;
                     // Cancel-safe: all state is in `self`.
-                    next = poll_fn(|cx| self.poll(cx)) => next,
-                    () = &mut closing => { self.draining = true; continue }
+                    next = poll_fn(|cx| {
+                        let moved = self.bytes_up + self.bytes_down;
+                        let polled = self.poll(cx);
+                        // Once, to be woken; then when nothing else has woken it, and when nothing may ever wake it again, for it is woken once,
+                        // perhaps together with something else. Each look takes a lock.
+                        let has_moved = moved != self.bytes_up + self.bytes_down;
+                        if polled.is_pending() && (!mem::replace(&mut listens, true) || !has_moved || self.is_idle()) {
+                            return closing.as_mut().poll(cx).map(|()| Ok(Next::Drain));
+                        }
+                        polled
+                    }) => next,
+                    () = leases.recall(), if is_shared_out => {
+                        if self.lease.as_ref().is_some_and(|lent| lent.lease.is_recalled()) { Err(End::Recalled) } else { continue }
+                    }
                 }
             };
             // Boxed: waiting for a connection takes more memory than waiting for requests, and seldom happens.
@@ -124,6 +131,10 @@ impl Visit {
                     done = Box::pin(self.find_connection()) => done,
                     () = cut.cancelled() => Err(End::Cut),
                 },
+                Ok(Next::Drain) => {
+                    self.draining = true;
+                    Ok(())
+                }
                 Err(end) => Err(end),
             };
             if let Err(end) = done {
@@ -227,6 +238,11 @@ impl Visit {
         }
         if moved {
             self.flush_down()?;
+            if self.broker.shares && self.lease.as_ref().is_some_and(|lent| lent.server().has_ended_at_rest()) {
+                self.part_with_ended();
+                return Poll::Ready(Ok(()));
+            }
+            self.note_rounds();
             self.rest(cx);
             return Poll::Ready(Ok(()));
         }
@@ -254,63 +270,15 @@ impl Visit {
         Ok(())
     }
 
-    /// The connection goes back if it has come to rest and nothing of the client's is left on it.
-    fn rest(&mut self, cx: &mut Context<'_>) {
-        let Some(lent) = self.lease.as_mut().filter(|lent| lent.server().is_at_rest()) else { return };
-        let card = self.guest.badge.card();
-        if !self.broker.shares || self.half.is_within_message() {
-            card.enter(State::Idle);
-            return;
-        }
-        let server = lent.lease.connection_mut().split().1;
-        if !server.traces.is_empty() {
-            if !lent.pinned {
-                lent.pinned = true;
-                self.broker.metrics.pinned.inc();
-                self.broker.metrics.pins.of(pin_reason(server.traces)).inc();
-            }
-            let mut exchange = Exchange { client: &mut self.half, server, statements: &mut self.broker.statements.borrow_mut() };
-            if exchange.probe() {
-                // Sent by whoever looks next, who is us.
-                cx.waker().wake_by_ref();
-            }
-            card.enter(State::Idle);
-            return;
-        }
-        if !card.take_back(cx.waker()) {
-            lent.ending = true;
-            return;
-        }
-        card.enter(State::Idle);
-        card.tally.transactions.add(1);
-        if let Some(lent) = self.lease.take() {
-            self.returned(&lent);
-            if self.guest.badge.card().doubts(lent.lease.connection().cancel_key()) {
-                lent.lease.close(EvictReason::Unclean);
-            } else {
-                lent.lease.connection().facts().returned();
-                lent.lease.give_back();
-            }
-        }
-    }
-
-    fn returned(&self, lent: &Lent) {
-        let class = if lent.pinned { RequestClass::Pinned } else { RequestClass::Transaction };
-        let metrics = &self.broker.metrics;
-        metrics.requests.of(class).inc();
-        let elapsed = lent.since.elapsed();
-        metrics.request_seconds.of(class).observe(elapsed.as_secs_f64());
-        self.guest.badge.card().tally.transaction_us.add_time(elapsed);
-        if lent.pinned {
-            metrics.pinned.dec();
-        }
-    }
-
     /// Ready when the client has sent something, or its end.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let is_full = self.lease.as_ref().is_some_and(|lent| lent.server().up.len() >= MAX_WAITING);
+        let is_full = self.lease.as_ref().is_some_and(|lent| lent.server().owes_much());
         if self.at_end || self.wants || is_full || self.down.len() >= MAX_WAITING {
             return Poll::Pending;
+        }
+        if mem::take(&mut self.held) {
+            self.take_input()?;
+            return Poll::Ready(Ok(()));
         }
         with_buffer(|buffer| {
             let mut read = ReadBuf::new(buffer);
@@ -377,12 +345,16 @@ impl Visit {
         if mem::take(&mut lent.ending) {
             self.guest.badge.card().lend(lent.lease.connection().cancel_key());
         }
+        if lent.server().owes_nothing() && !mem::take(&mut lent.is_new) {
+            lent.asked = Instant::now();
+        }
         let (stream, server) = lent.lease.connection_mut().split();
         let taken = {
             let mut exchange = Exchange { client: &mut self.half, server, statements: &mut self.broker.statements.borrow_mut() };
             exchange.requests(bytes, &mut self.down).map_err(broken)?
         };
-        if bytes.get(taken) == Some(&b'X') {
+        self.held = taken < bytes.len() && server.is_full();
+        if !self.held && bytes.get(taken) == Some(&b'X') {
             self.at_end = true;
         }
         // What is not taken at once goes when the socket has room: see `poll_upstream`, which also hears of a connection that is lost.
@@ -397,74 +369,6 @@ impl Visit {
         self.flush_down()?;
         Ok(taken)
     }
-
-    fn lent(&mut self, lease: Lease<PostgresServer>) {
-        let card = self.guest.badge.card();
-        card.lend(lease.connection().cancel_key());
-        lease.connection().facts().lent(card.process());
-        let pinned = !self.broker.shares;
-        if pinned {
-            self.broker.metrics.pinned.inc();
-            self.broker.metrics.pins.of(PinReason::Session).inc();
-        }
-        self.lease = Some(Box::new(Lent { lease, since: Instant::now(), pinned, ending: false }));
-    }
-
-    /// Waits for a connection. Without one in time the client hears so, and loses the request, not its session.
-    async fn find_connection(&mut self) -> Result<(), End> {
-        self.wants = false;
-        let card = self.guest.badge.card();
-        card.enter(State::Waiting);
-        let since = Instant::now();
-        let taken = tokio::select! {
-            biased;
-            // Cancel-safe: the next who waits gets what comes.
-            taken = self.broker.leases.take(&self.guest.key) => taken,
-            () = self.stream.gone(true) => return Err(End::Left),
-        };
-        card.enter(State::Idle);
-        card.tally.wait_us.add_time(since.elapsed());
-        match taken {
-            Ok(lease) => self.lent(lease),
-            Err(error) => {
-                if let Some(reply) = &error.reply {
-                    self.down.extend_from_slice(reply);
-                    return Err(End::Refused(error));
-                }
-                let mut words = BytesMut::new();
-                let code = if error.side == Side::Ours { "53300" } else { "08006" };
-                reply::error(&mut words, code, error.for_client());
-                let input = mem::take(&mut self.input);
-                let taken = self.half.refuse(&input, &words, &mut self.down);
-                self.input = input;
-                self.input.advance(taken);
-                self.flush_down()?;
-            }
-        }
-        self.take_input()
-    }
-}
-
-impl Lent {
-    fn server(&self) -> &exchange::Server {
-        &self.lease.connection().server
-    }
-}
-
-/// Why the client keeps its connection: the first reason, where there are several.
-fn pin_reason(traces: Traces) -> PinReason {
-    let reasons = [
-        (Traces::LOCK, PinReason::AdvisoryLock),
-        (Traces::LISTEN, PinReason::Listen),
-        (Traces::TEMP, PinReason::TempTable),
-        (Traces::PREPARE, PinReason::Prepare),
-        (Traces::HOLD, PinReason::HoldCursor),
-        (Traces::ROLE, PinReason::Role),
-        (Traces::SETTING, PinReason::Setting),
-        (Traces::SEQUENCE, PinReason::Sequence),
-        (Traces::LOAD, PinReason::Load),
-    ];
-    reasons.into_iter().find(|(trace, _)| traces.has(*trace)).map_or(PinReason::BigRequest, |(_, reason)| reason)
 }
 
 /// Hands `up` to the socket, as far as it takes it.

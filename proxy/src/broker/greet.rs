@@ -8,6 +8,7 @@ pub mod wishes;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -150,10 +151,10 @@ async fn begin_with(key: &Key, wishes: &Wishes, broker: &Rc<Broker>) -> Result<B
         .inspect_err(|error| broker.errors.report("settings not taken", error))?;
     // Whatever it has now, it says so of itself: the next who uses it puts that right.
     lease.give_back();
-    if let Begin::With(params) = &begin {
-        broker.greetings.learn(key, wishes, params);
+    match begin {
+        Begin::With(params) => Ok(Begin::With(broker.greetings.learn(key, wishes, params))),
+        refused @ Begin::Refused(_) => Ok(refused),
     }
-    Ok(begin)
 }
 
 /// Has the server judge the wishes: puts them on `link` in place of whatever other clients have left there.
@@ -220,11 +221,20 @@ impl Greetings {
         }
     }
 
-    fn learn(&self, key: &Key, wishes: &Wishes, params: &Rc<Params>) {
+    /// What all with these wishes begin with from now on: that of the first, so that comparing theirs costs nothing.
+    fn learn(&self, key: &Key, wishes: &Wishes, params: Rc<Params>) -> Rc<Params> {
         let mut all = self.known.borrow_mut();
         Self::make_room(&mut all);
-        if let Some(known) = all.get_mut(key) {
-            known.by_wishes.insert(wishes.clone(), Rc::clone(params));
+        match all.get_mut(key) {
+            Some(known) => match known.by_wishes.entry(wishes.clone()) {
+                Entry::Occupied(first) if **first.get() == *params => Rc::clone(first.get()),
+                Entry::Occupied(mut first) => {
+                    first.insert(Rc::clone(&params));
+                    params
+                }
+                Entry::Vacant(place) => Rc::clone(place.insert(params)),
+            },
+            None => params,
         }
     }
 

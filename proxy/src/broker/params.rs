@@ -30,15 +30,8 @@ const MEANINGLESS: &[&[u8]] =
     &[b"application_name", b"in_hot_standby", b"statement_timeout", b"lock_timeout", b"idle_in_transaction_session_timeout"];
 
 /// Reported, and not to be set.
-const READ_ONLY: &[&[u8]] = &[
-    b"in_hot_standby",
-    b"integer_datetimes",
-    b"is_superuser",
-    b"server_encoding",
-    b"server_version",
-    b"session_authorization",
-    b"scram_iterations",
-];
+const READ_ONLY: &[&[u8]] =
+    &[b"in_hot_standby", b"integer_datetimes", b"is_superuser", b"server_encoding", b"server_version", b"scram_iterations"];
 
 impl Params {
     /// With what the server has reported. The value replaces an older one.

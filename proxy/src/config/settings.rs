@@ -179,7 +179,7 @@ settings! {
          (publishNotReadyAddresses): they may have connections open. Its records should live 5 s at most (the Corefile of CoreDNS \
          says how long), or a fleet that grows may exceed the budget until the old ones are forgotten. A proxy that \
          starts has no connections for 15 s, until the others have made room. If the name cannot be resolved, the shares stay as they are.";
-    PreparedStatements "prepared-statements" Listener, Kind::Count(1, 100_000), Preset::Is("500"),
+    PreparedStatements "prepared-statements" Listener, Kind::Count(1, 100_000), Preset::Is("200"),
         "Prepared statements kept on each upstream connection",
         "For transaction: clients that prepare the same statement share one on the server. Beyond so many the one not used for longest is closed, \
          and prepared again when a client needs it. Each takes memory in the server, often 10 to 100 KiB.";

@@ -41,6 +41,8 @@ labels! {
         Idle = "idle",
         /// Closed by a drain at a protocol boundary.
         Drain = "drain",
+        /// Its upstream connection belonged to the share of another proxy from then on.
+        Recalled = "recalled",
         /// Cut when `drain_timeout` passed.
         Cut = "cut",
     }

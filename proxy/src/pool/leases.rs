@@ -217,6 +217,11 @@ impl<B: Reuse + 'static> Leases<B> {
         self.budget.is_wanted()
     }
 
+    /// Waits until some leases may have been [recalled](Lease::is_recalled). Cancel-safe.
+    pub async fn recall(&self) {
+        self.recall.notified().await;
+    }
+
     fn count(&self, outcome: LeaseOutcome, waited: Duration) {
         self.metrics.leases.of(outcome).inc();
         self.metrics.pool_wait.observe(waited.as_secs_f64());

@@ -35,6 +35,8 @@ pub struct Verdict {
     /// It may take something away that a [`Traces`] stands for (UNLISTEN, `pg_advisory_unlock`, DROP, CLOSE, DEALLOCATE, DISCARD, RESET, another
     /// role, ON COMMIT DROP; the end of a transaction is not among these): worth asking the server what is left.
     pub ends: bool,
+    /// RESET ALL stands among other statements, and no setting is changed behind it: as poolers of clients send it.
+    pub resets: bool,
     /// Set when the whole text is exactly this one statement.
     pub command: Option<Command>,
 }
@@ -101,10 +103,18 @@ fn read(text: &[u8]) -> (Verdict, bool) {
     if statements.saturating_add(u32::from(statement.tokens != Tokens::None)) != 1 || lexer.doubtful.is_some() {
         verdict.command = None;
     }
-    if set && verdict.command.is_none() {
+    if verdict.command.is_some() {
+        verdict.resets = false;
+    } else if set || verdict.resets && takes_back(text) {
         verdict.leaves |= Traces::SETTING;
+        verdict.resets = false;
     }
     (verdict, closed)
+}
+
+/// A RESET ALL may be taken back by what stands beside it.
+fn takes_back(text: &[u8]) -> bool {
+    [&b"rollback"[..], b"abort", b"prepare"].iter().any(|word| text.windows(word.len()).any(|some| some.eq_ignore_ascii_case(word)))
 }
 
 /// What of a statement has been read.
@@ -180,7 +190,7 @@ impl Statement {
 
     /// Whether only words of ours matter at this place.
     fn may_skip(&self) -> bool {
-        let calls = matches!(self.last, Word::Lock | Word::Unlock | Word::Sequence | Word::Config | Word::State);
+        let calls = matches!(self.last, Word::Lock | Word::Unlock | Word::Sequence | Word::Config | Word::Seed | Word::State);
         self.tokens != Tokens::None && !calls && self.config.is_none() && self.body != Body::Begins
     }
 
@@ -257,7 +267,8 @@ impl Statement {
             Word::Lock => self.leaves |= Traces::LOCK,
             Word::Unlock => self.ends = true,
             Word::Sequence => self.leaves |= Traces::SEQUENCE,
-            Word::State => self.leaves |= Traces::SETTING,
+            Word::Seed => self.leaves |= Traces::SETTING,
+            Word::State => self.leaves |= Traces::LOAD,
             // One within another's arguments is not worth a stack.
             Word::Config if self.config.is_some() => self.leaves |= Traces::SETTING,
             Word::Config => self.config = Some(Config { depth: 1, commas: 0, third: Third::Absent }),
@@ -333,10 +344,15 @@ impl Statement {
             Change::Names(command) => verdict.command = Some(command),
             Change::Settings(_) if self.leaves.has(Traces::TEMP) => self.leaves |= Traces::SETTING,
             Change::Settings(command) => {
+                verdict.resets = command == Command::ResetAll;
+                if verdict.resets {
+                    verdict.leaves = verdict.leaves.without(Traces::SETTING);
+                }
+                *set = !verdict.resets;
                 verdict.command = Some(command);
-                *set = true;
             }
         }
+        verdict.resets &= !self.leaves.has(Traces::SETTING);
         verdict.leaves |= self.leaves;
         verdict.ends |= self.ends;
     }

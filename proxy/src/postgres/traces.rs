@@ -26,7 +26,7 @@ impl Traces {
     pub const SETTING: Self = Self(1 << 6);
     /// `currval`, `lastval`: the client counts on what its session did before.
     pub const SEQUENCE: Self = Self(1 << 7);
-    /// LOAD: a library cannot be unloaded.
+    /// What not even DISCARD ALL takes away: LOAD, connections of dblink, backups, temporary replication slots.
     pub const LOAD: Self = Self(1 << 8);
     /// A text too long to be looked at.
     pub const UNSEEN: Self = Self(1 << 9);

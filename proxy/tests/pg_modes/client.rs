@@ -43,14 +43,16 @@ impl Client {
                     let start = Start::new("a-nonce-that-only-tests-use", Binding::Unable);
                     let first_message = start.message();
                     let length = u32::try_from(first_message.len()).unwrap().to_be_bytes();
-                    client.send(&[message::message(b'p', &[b"SCRAM-SHA-256\0", &length, first_message.as_bytes()])]).await;
+                    let answer = message::message(b'p', &[b"SCRAM-SHA-256\0", &length, first_message.as_bytes()]);
+                    client.stream.write_all(&answer).await.map_err(|error| error.to_string())?;
                     first = Some(start);
                 }
                 (b'R', Some([0, 0, 0, 11])) => {
                     let challenge = first.take().unwrap().update(&said.body[4..]).unwrap();
                     let keys = Keys::derive(&password.to_owned().into(), challenge.salt(), challenge.iterations());
                     let (answer, checks) = challenge.answer(&keys);
-                    client.send(&[message::message(b'p', &[answer.as_bytes()])]).await;
+                    let answer = message::message(b'p', &[answer.as_bytes()]);
+                    client.stream.write_all(&answer).await.map_err(|error| error.to_string())?;
                     end = Some(checks);
                 }
                 (b'R', Some([0, 0, 0, 12])) => end.take().unwrap().finish(&said.body[4..]).unwrap(),
@@ -141,6 +143,18 @@ impl Client {
             heard.push(message.text());
         }
         heard.join(" ")
+    }
+
+    /// Asks, and says what came up to so many ReadyForQuery; where the connection ends before that, what came until then.
+    pub(crate) async fn converse(&mut self, messages: &[Vec<u8>], answers: usize) -> Result<String, String> {
+        let written = timeout(SOON, self.stream.write_all(&messages.concat())).await.expect("nobody takes what is sent");
+        let (mut heard, mut left) = (Vec::new(), answers);
+        while left > 0 {
+            let Some(message) = self.next().await else { return Err(heard.join(" ")) };
+            left -= usize::from(message.kind == b'Z');
+            heard.push(message.text());
+        }
+        written.map(|()| heard.join(" ")).map_err(|error| error.to_string())
     }
 
     /// Asks, and says what came up to ReadyForQuery.

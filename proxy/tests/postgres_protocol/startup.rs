@@ -60,8 +60,9 @@ async fn settings_at_startup(mode: Mode) {
         }
     }
     // They are what RESET goes back to.
-    client.query("set work_mem = '1MB'; reset work_mem; set timezone = 'UTC'").await;
-    client.query("reset timezone").await;
+    for sql in ["set work_mem = '1MB'", "reset work_mem", "set timezone = 'UTC'", "reset timezone"] {
+        client.query(sql).await;
+    }
     assert_eq!(shown(&mut client).await, wanted);
     client.leave().await;
     assert_eq!(shown(&mut bed.client().await).await[..8], defaults[..8]);

@@ -11,6 +11,7 @@ in_every_mode!(
     a_name_is_taken_until_it_is_closed,
     a_name_is_free_after_a_failed_parse,
     what_failed_behind_a_parse_leaves_it,
+    a_parse_that_was_skipped_is_not_there,
     closing,
     the_unnamed_statement_lasts,
     the_unnamed_statement_is_replaced,
@@ -173,6 +174,25 @@ async fn what_failed_behind_a_parse_leaves_it(mode: Mode) {
     client.ask(&[parse("u", "select 3", &[]), sync()]).await;
     client.ask(&[bind("", "no", &[]), close(b'S', "u"), sync()]).await;
     assert_eq!(client.ask(&[run("u", &[]), sync()]).await, "2 D(3) C(SELECT 1) Z(I)");
+}
+
+/// Also when the next batch is sent before anybody knows that it was.
+async fn a_parse_that_was_skipped_is_not_there(mode: Mode) {
+    let bed = Bed::one(mode).await;
+    let mut client = bed.client().await;
+    let gone = "E(26000: prepared statement \"no\" does not exist) Z(I)";
+    for (name, sql) in [("", "select 'unnamed'"), ("s", "select 'named'")] {
+        let batch = [bind("", "no", &[]), parse(name, sql, &[]), sync(), parse(name, sql, &[]), run(name, &[]), sync()];
+        client.send(&batch).await;
+        let wanted = format!("{gone} 1 2 D({}named) C(SELECT 1) Z(I)", if name.is_empty() { "un" } else { "" });
+        assert_eq!(client.ready_times(2).await, wanted);
+    }
+    // Behind a statement that ends badly, and closed by whom it never was there for.
+    let batch = [unnamed("select 1/0", &[]), parse("t", "select 't'", &[]), sync(), run("t", &[]), sync(), close(b'S', "t"), sync()];
+    client.send(&batch).await;
+    let wanted = "1 E(22012: division by zero) Z(I) E(26000: prepared statement \"t\" does not exist) Z(I) 3 Z(I)";
+    assert_eq!(client.ready_times(3).await, wanted);
+    assert_eq!(client.ask(&[parse("t", "select 't'", &[]), run("t", &[]), sync()]).await, "1 2 D(t) C(SELECT 1) Z(I)");
 }
 
 async fn closing(mode: Mode) {

@@ -34,6 +34,10 @@ const BUSY: usize = 50;
 const CALM: usize = 10;
 /// Transactions per second of the rows that ask for latency: far below what any pooler can carry.
 const RATE: u32 = 2_000;
+/// At least, also where each is TLS and SCRAM on a slow machine.
+const LOGINS_PER_SECOND: u32 = 40;
+/// Seconds that do not count: the first ones find connections that are just being made.
+const SETTLING: u64 = 2;
 /// Idle clients of a peer that has a process or a thread for each.
 const FORKED: usize = 1_000;
 
@@ -211,7 +215,9 @@ impl Bench {
         let postgres = self.postgres.as_ref().context("PostgreSQL is not running")?;
         let dir = tempfile::tempdir()?;
         let prefix = dir.path().join("log").display().to_string();
-        let (clients, seconds, rate) = (clients.to_string(), self.span.as_secs().max(1).to_string(), RATE.to_string());
+        // Its clock runs while it connects, and 400 logins take their time.
+        let seconds = self.span.as_secs().max(1) + SETTLING + u64::from(clients / LOGINS_PER_SECOND);
+        let (clients, seconds, rate) = (clients.to_string(), seconds.to_string(), RATE.to_string());
         let jobs = if clients == "1" { "1" } else { "2" };
         let steady =
             ["-S", "-n", "-c", &clients, "-j", jobs, "-M", "extended", "-R", &rate, "-T", &seconds, "--log", "--log-prefix", &prefix];
@@ -220,7 +226,11 @@ impl Bench {
         let mut micros = Vec::new();
         for file in std::fs::read_dir(dir.path())? {
             let text = std::fs::read_to_string(file?.path())?;
-            micros.extend(text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u32>().ok()));
+            // Client, count, latency, script, and the second in which it ended.
+            let ended = |line: &str| line.split(' ').nth(4)?.parse::<u64>().ok();
+            let begin = text.lines().next().and_then(ended).unwrap_or_default() + SETTLING;
+            let settled = text.lines().filter(|line| ended(line).is_some_and(|second| second >= begin));
+            micros.extend(settled.filter_map(|line| line.split(' ').nth(2)?.parse::<u32>().ok()));
         }
         micros.sort_unstable();
         let at = |part: usize| micros.get(micros.len() * part / 1000).copied().map(f64::from).context("pgbench logged nothing");

@@ -47,8 +47,8 @@ const ROWS: &[&str] = &[
     "pg-rate-20",
     "pg-rate-60",
     "pg-rate-400",
-    "pg-connect",
     "pg-idle",
+    "pg-connect",
 ];
 
 /// What the command line asks for.

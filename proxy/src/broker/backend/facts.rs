@@ -109,8 +109,8 @@ impl LinkFacts {
     }
 
     /// A request of the client's has been sent on it. Called by one thread at a time.
-    pub fn count_request(&self) {
-        self.requests.store(self.requests().wrapping_add(1), Ordering::Relaxed);
+    pub fn count_requests(&self, more: u32) {
+        self.requests.store(self.requests().wrapping_add(more.into()), Ordering::Relaxed);
     }
 
     /// What it is doing.
@@ -129,7 +129,7 @@ impl LinkFacts {
         self.client.load(Ordering::Relaxed)
     }
 
-    /// How many requests have been sent on it.
+    /// How many requests have been answered on it.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)

@@ -295,7 +295,7 @@ async fn others_see_each_link() {
     let bench = Bench::start(|builder| builder).await;
     let links = [bench.open().await, bench.open().await];
     links[1].facts().lent(77);
-    links[1].facts().count_request();
+    links[1].facts().count_requests(1);
     let seen = bench.server.links();
     assert_eq!(seen.len(), 2);
     let states: Vec<_> = seen.iter().map(|facts| (facts.state(), facts.client(), facts.requests())).collect();

@@ -42,13 +42,15 @@ pub(super) enum End {
     Idle,
     /// The process drains and nothing is owed to it.
     Drained,
+    /// Its connection's place is another proxy's now.
+    Recalled,
     /// The process ends.
     Cut,
 }
 
 impl Visit {
     /// True when closing the client now loses nothing.
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.down.is_empty()
             && self.input.is_empty()
             && !self.half.is_within_message()
@@ -120,6 +122,14 @@ impl Visit {
                 reply::fatal(&mut down, "57P01", "terminating connection due to administrator command");
                 (CloseReason::Drain, None)
             }
+            End::Recalled => {
+                reply::fatal(
+                    &mut down,
+                    "57P01",
+                    "terminating connection: another proxy has taken over its share of the server's connections",
+                );
+                (CloseReason::Recalled, None)
+            }
             End::Cut => (CloseReason::Cut, None),
         };
         if let Some(lent) = lease {
@@ -127,6 +137,7 @@ impl Visit {
                 broker.metrics.pinned.dec();
             }
             match end {
+                End::Recalled => lent.lease.close(EvictReason::Pressure),
                 End::Cut | End::UpstreamClosed | End::UpstreamBroke(_) | End::Refused(_) => drop(lent),
                 _ => {
                     // One that left in good order has waited for what it had asked for, as long as may be.
@@ -151,9 +162,7 @@ async fn settle(mut lent: Box<Lent>, mut half: exchange::Client, guest: Guest, b
     if half.is_within_message() {
         return lent.lease.close(EvictReason::Unclean);
     }
-    let server = &mut lent.lease.connection_mut().server;
-    let grace = if server.owes_nothing() { GRACE } else { grace };
-    server.conclude();
+    let grace = if lent.server().owes_nothing() { GRACE } else { grace };
     let card = guest.badge.card();
     let mut settled = timeout(grace, come_to_rest(&mut lent, &mut half, &broker)).await;
     if settled.is_err() {
@@ -187,9 +196,8 @@ async fn come_to_rest(lent: &mut Lent, half: &mut exchange::Client, broker: &Bro
             if server.is_at_rest() {
                 return Poll::Ready(true);
             }
-            if server.owes_nothing() || server.awaits_data() {
-                server.conclude();
-            }
+            // Again and again: a COPY may begin only now, and its end leaves a batch without a Sync.
+            server.conclude();
             if server.owes_nothing() {
                 server.roll_back();
             }

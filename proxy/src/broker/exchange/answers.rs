@@ -3,9 +3,8 @@
 use bytes::BytesMut;
 
 use super::replies::{Expect, Note, Undo};
-use super::requests::{OUR_NAME, header};
+use super::wire::header;
 use super::{Exchange, HEADER_BYTES, Lost, Unit};
-use crate::postgres::message::SqlState;
 use crate::postgres::reply;
 
 /// A message that has to be whole to be understood may have so many bytes; of longer ones the beginning must do.
@@ -39,9 +38,9 @@ impl Chunk<'_> {
 
 /// What is said around a message.
 #[derive(Default)]
-struct Said {
-    before: BytesMut,
-    after: BytesMut,
+pub(super) struct Said {
+    pub(super) before: BytesMut,
+    pub(super) after: BytesMut,
 }
 
 impl Exchange<'_> {
@@ -130,7 +129,9 @@ impl Exchange<'_> {
                 // A COPY ends with CopyDone, whatever is due behind it.
                 _ => false,
             },
-            b'N' | b'A' => !matches!(self.server.replies.first(), Some(Expect::Settings | Expect::Probe | Expect::Discarded)),
+            b'N' => !matches!(self.server.replies.first(), Some(Expect::Settings | Expect::Probe | Expect::Discarded)),
+            // The server says what it has been notified of at the end of whatever runs, so of a question of ours too.
+            b'A' => true,
             _ => false,
         }
     }
@@ -176,6 +177,11 @@ impl Exchange<'_> {
         if kind == b'S' {
             return Ok(self.reported(body));
         }
+        if kind == b'E' && is_fatal(body) {
+            self.server.ended = true;
+            // The end of a connection that waits with nothing on it is nobody's business.
+            return Ok(!self.server.has_ended_at_rest() || !self.client.rewrites);
+        }
         if self.is_ours() {
             return self.ours(kind, body, said);
         }
@@ -206,7 +212,7 @@ impl Exchange<'_> {
                 _ => None,
             },
             b'G' => {
-                self.server.copying = !self.server.replies.forgive_syncs();
+                self.server.copying = !self.server.replies.begin_copy();
                 // A Sync that came too early does not end the batch: the one behind the data does.
                 let ends = self.server.replies.iter().any(|expect| matches!(expect, Expect::Sync | Expect::Query(_)));
                 self.server.unsynced |= !ends;
@@ -215,11 +221,18 @@ impl Exchange<'_> {
             _ => return self.passes(kind),
         };
         let Some(pass) = pass else { return Err(Lost("an answer that nobody has asked for")) };
-        if let Some(Expect::Execute(note)) = self.server.replies.pop()
-            && kind == b'C'
-        {
-            self.completed(body, note.as_deref());
-            self.server.done.extend(note.and_then(|note| note.follow));
+        match self.server.replies.pop() {
+            Some(Expect::Execute(note)) if kind == b'C' => {
+                self.completed(body, note.as_deref());
+                self.server.done.extend(note.and_then(|note| note.follow));
+            }
+            Some(Expect::Parse { undo: Undo::NameAndPlace(_, _, (number, place)) | Undo::Place((number, place)), .. }) => {
+                if !self.server.prepared.confirm(number, place) {
+                    self.server.orphans.push(place);
+                }
+            }
+            Some(Expect::Parse { undo: Undo::Duplicate(taken), .. }) => self.taken_after_all(*taken),
+            _ => {}
         }
         self.server.answered |= pass;
         self.say_what_is_ours(&mut said.after);
@@ -289,6 +302,8 @@ impl Exchange<'_> {
             _ => return Err(Lost("ReadyForQuery that nobody has asked for")),
         }
         self.server.copying = false;
+        self.server.rounds.queries += 1;
+        self.server.rounds.transactions += u32::from(status == b'I');
         if !failed && !done.is_empty() {
             self.follow(done, before == b'I' && status == b'I', &mut said.before);
         }
@@ -301,8 +316,11 @@ impl Exchange<'_> {
     fn ours(&mut self, kind: u8, body: &[u8], said: &mut Said) -> Result<bool, Lost> {
         match kind {
             b'E' if matches!(self.server.replies.first(), Some(Expect::Discarded)) => Ok(false),
-            // What the server says of its own end is for the client.
-            b'E' if is_fatal(body) => Ok(true),
+            b'E' if matches!(self.server.replies.first(), Some(Expect::Probe)) => {
+                // A cancel that came late, or a short statement_timeout: nothing is known, and asked again behind the next request.
+                self.server.ask_again = true;
+                Ok(false)
+            }
             b'E' => Err(Lost("the server refused settings that it took before")),
             b'D' => {
                 if matches!(self.server.replies.first(), Some(Expect::Probe)) {
@@ -313,9 +331,7 @@ impl Exchange<'_> {
             b'Z' => {
                 let &[status @ (b'I' | b'T' | b'E')] = body else { return Err(Lost("an unknown transaction status")) };
                 self.server.status = status;
-                if matches!(self.server.replies.pop(), Some(Expect::Discarded)) {
-                    self.server.replay = true;
-                }
+                drop(self.server.replies.pop());
                 // A batch may yet have to be sent again: the client hears nothing before the server's first word to it.
                 if self.server.unit_state == Unit::Spoilt {
                     self.say_what_is_ours(&mut said.after);
@@ -323,124 +339,6 @@ impl Exchange<'_> {
                 Ok(false)
             }
             _ => Ok(false),
-        }
-    }
-
-    /// An ErrorResponse: the server skips to the next Sync, or ends a Query.
-    fn error(&mut self, body: &[u8], said: &mut Said) -> bool {
-        self.server.failed = true;
-        self.server.answered = true;
-        self.server.done.clear();
-        self.server.copying = false;
-        let code = SqlState::of_error(body);
-        let code = code.as_ref().map_or("", SqlState::as_str);
-        if matches!(self.server.replies.first(), None | Some(Expect::Query(_) | Expect::Function)) {
-            return true;
-        }
-        if let Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) = self.server.replies.first() {
-            // It is not what it was, or not there: next time it is prepared anew.
-            if code == "26000" || code == "0A000" {
-                self.server.prepared.remove(*number);
-                self.server.unnamed = self.server.unnamed.filter(|unnamed| unnamed != number);
-            }
-        }
-        let text = self.in_the_clients_words(code, body);
-        let (mut skipped, has_sync) = self.server.replies.skip_to_sync();
-        if let Some(Expect::Parse { undo: Undo::Name(name, was), .. }) = skipped.last_mut()
-            && name.is_empty()
-        {
-            // The server forgets the old unnamed statement before it looks at the new one.
-            *was = None;
-        }
-        for expect in skipped {
-            self.take_back_expect(expect);
-        }
-        self.server.skipping = !has_sync;
-        match text {
-            Some(text) => {
-                reply::with_text(&mut said.before, body, &text);
-                false
-            }
-            None => true,
-        }
-    }
-
-    /// An error's text with the client's name in place of ours, where it has ours.
-    fn in_the_clients_words(&self, code: &str, body: &[u8]) -> Option<Vec<u8>> {
-        let name: &[u8] = match self.server.replies.first() {
-            Some(Expect::Parse { theirs: true, undo: Undo::Duplicate(name) }) if code == "42P05" => name,
-            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => self.client.names.name_of(*number)?,
-            _ => return None,
-        };
-        let text = reply::field(body, b'M')?;
-        let begin = text.windows(OUR_NAME.len()).position(|window| window == OUR_NAME)?;
-        let (before, ours) = text.split_at_checked(begin)?;
-        let end = ours.iter().skip(OUR_NAME.len()).position(|byte| !byte.is_ascii_digit())? + OUR_NAME.len();
-        Some([before, name, ours.get(end..)?].concat())
-    }
-
-    fn take_back_expect(&mut self, expect: Expect) {
-        match expect {
-            Expect::Parse { undo, .. }
-            | Expect::Bind(_, undo)
-            | Expect::Close { undo, .. }
-            | Expect::Parsed(undo)
-            | Expect::Closed(undo) => {
-                self.take_back(undo);
-            }
-            Expect::Query(Some(note)) | Expect::Execute(Some(note)) => self.take_back(note.undo),
-            _ => {}
-        }
-    }
-
-    fn take_back(&mut self, undo: Undo) {
-        match undo {
-            Undo::Nothing | Undo::Duplicate(_) => {}
-            Undo::Name(name, was) => {
-                if name.is_empty() {
-                    self.server.unnamed = None;
-                }
-                self.client.names.put(&name, was);
-            }
-            Undo::NameAndPlace(name, was, number) => {
-                self.server.prepared.remove(number);
-                self.client.names.put(&name, was);
-            }
-            Undo::Place(number) => drop(self.server.prepared.remove(number)),
-            Undo::Evicted(number, slot) => self.server.prepared.restore(number, slot),
-            Undo::Names(names) => self.client.names = *names,
-            Undo::All(all) => {
-                let (names, prepared) = *all;
-                self.client.names = names;
-                self.server.prepared.unclear(prepared);
-            }
-        }
-    }
-
-    /// The first thing that the client's only batch meets is a statement whose tables have changed since it was prepared here, by others
-    /// perhaps. The client has heard nothing, and nothing has been done: the batch is sent again, with the statement prepared anew.
-    fn is_stale(&self, body: &[u8]) -> bool {
-        let number = self.server.replies.iter().find(|expect| !matches!(expect, Expect::Parsed(_) | Expect::Closed(_)));
-        let ours = matches!(number, Some(Expect::Bind(Some(_), _) | Expect::DescribeStatement(Some(_))));
-        ours && self.server.unit_state == Unit::Whole
-            && !self.server.answered
-            && self.server.status == b'I'
-            && SqlState::of_error(body).is_some_and(|code| code.as_str() == "0A000")
-            // Other things are not supported too; this one says where it comes from.
-            && body.split(|byte| *byte == 0).any(|field| field == b"RRevalidateCachedQuery")
-    }
-
-    fn begin_again(&mut self) {
-        let (skipped, _) = self.server.replies.skip_to_sync();
-        for expect in skipped {
-            if let Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number)) = &expect {
-                self.server.prepared.remove(*number);
-                self.server.unnamed = None;
-            }
-            self.take_back_expect(expect);
-        }
-        if let Some(first) = self.server.replies.first_mut() {
-            *first = Expect::Discarded;
         }
     }
 }

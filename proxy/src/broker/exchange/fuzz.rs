@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::{Buf as _, BytesMut};
 
-use super::requests::header;
+use super::wire::header;
 use super::{Client, Exchange, Server, Statements, Took, Wants};
 use crate::broker::params::Params;
 

@@ -15,31 +15,43 @@
 //! A connection may be given back when [`Server::is_at_rest`] and no [`Traces`] are left: the one rule, in one place.
 
 mod answers;
+mod errors;
 pub mod fuzz;
+mod idle;
+mod naming;
 mod plain;
 mod replies;
 mod requests;
 mod settings;
 mod statements;
+mod wire;
 
 use std::rc::Rc;
 
 use bytes::BytesMut;
 
 pub use answers::Took;
+pub use idle::{Idle, Wants};
 pub use plain::Plain;
-pub use requests::{Idle, Wants};
 pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
 use self::replies::{Expect, Follow, Replies, Undo};
-use self::requests::{Passing, Target, message_with_rest};
+use self::requests::Passing;
 use self::statements::{Names, Prepared};
+use self::wire::{Target, message_with_rest};
 use super::params::Params;
 use crate::postgres::traces::Traces;
 
 /// Type byte and length.
 const HEADER_BYTES: usize = 5;
+
+/// With so many answers due, nothing more is read from the client.
+const MAX_OWED: usize = 16 * 1024;
+/// With so many bytes waiting for the server, nothing more is read from the client.
+const MAX_UP: usize = 64 * 1024;
+/// With so many, what has been read waits too.
+const MAX_FULL: usize = 512 * 1024;
 
 /// The client broke the protocol: what it is told before it is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +74,8 @@ pub struct Client {
     pub defaults: Rc<Params>,
     /// What its settings are.
     pub params: Rc<Params>,
+    /// What settings make of a text, and which settings those were.
+    meaning: Option<(Rc<Params>, u128)>,
     /// The rest of a message that is not kept until it is whole.
     passing: Passing,
     /// Up to the next Sync its messages are thrown away: it has been told why.
@@ -84,14 +98,20 @@ pub struct Server {
     noted: bool,
     /// It is worth asking what of `traces` is still there.
     doubtful: bool,
+    /// The question has failed: it is worth asking after the next request.
+    ask_again: bool,
     /// Whose requests it has carried last.
     last_client: u32,
     /// The last ReadyForQuery's: `I`, `T` or `E`.
     status: u8,
     replies: Replies,
     prepared: Prepared,
-    /// The statement that the connection's unnamed one is.
-    unnamed: Option<u64>,
+    /// The statement that the connection's unnamed one is, and the batch in which it was sent.
+    unnamed: Option<(u64, u64)>,
+    /// Names of statements that nobody will use: to be closed.
+    orphans: Vec<u32>,
+    /// The server has said its last word.
+    ended: bool,
     /// Extended messages have been sent since the last Sync: an implicit transaction may be open.
     unsynced: bool,
     /// The server skips everything up to a Sync that has not been sent.
@@ -113,6 +133,8 @@ pub struct Server {
     unit_state: Unit,
     /// A reply has reached the client since the last rest.
     answered: bool,
+    /// What has ended since somebody last asked.
+    rounds: Rounds,
     /// The unit is to be sent once more.
     replay: bool,
 }
@@ -126,6 +148,15 @@ enum Unit {
     Whole,
     /// No.
     Spoilt,
+}
+
+/// What has ended, by ReadyForQuery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rounds {
+    /// Queries, or batches up to a Sync.
+    pub queries: u32,
+    /// Those of them that left no transaction open.
+    pub transactions: u32,
 }
 
 /// Both halves, for as long as a connection is lent.
@@ -149,6 +180,7 @@ impl Client {
             names: Names::default(),
             params: Rc::clone(&defaults),
             defaults,
+            meaning: None,
             passing: Passing::default(),
             skipping: false,
             bound: None,
@@ -173,11 +205,14 @@ impl Server {
             up: BytesMut::new(),
             noted: false,
             doubtful: false,
+            ask_again: false,
             last_client: 0,
             status: b'I',
             replies: Replies::default(),
             prepared: Prepared::new(limit),
             unnamed: None,
+            orphans: Vec::new(),
+            ended: false,
             unsynced: false,
             skipping: false,
             copying: false,
@@ -189,6 +224,7 @@ impl Server {
             unit: Vec::new(),
             unit_state: Unit::Spoilt,
             answered: false,
+            rounds: Rounds::default(),
             replay: false,
         }
     }
@@ -197,7 +233,13 @@ impl Server {
     /// left on it) or be cleaned. Whether the client has sent half a message, and whether a cancel request is on its way, others know.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.up.is_empty() && self.rests()
+        self.up.is_empty() && !self.ended && self.rests()
+    }
+
+    /// The server has ended the connection, and that is nothing to the client: nothing is owed to it, and nothing of it is there.
+    #[must_use]
+    pub fn has_ended_at_rest(&self) -> bool {
+        self.ended && self.rests() && self.traces.is_empty()
     }
 
     fn rests(&self) -> bool {
@@ -216,10 +258,16 @@ impl Server {
         self.replies.is_empty() && self.partial.is_empty() && self.pass == 0
     }
 
-    /// The server reads the data of a COPY.
+    /// So much is owed to the client that no more should be asked for.
     #[must_use]
-    pub fn awaits_data(&self) -> bool {
-        self.copying
+    pub fn owes_much(&self) -> bool {
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_UP
+    }
+
+    /// No message more is taken from the client: a few bytes of its can become a long statement that is prepared once more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_FULL
     }
 
     /// In a transaction, or a failed one.
@@ -228,11 +276,10 @@ impl Server {
         self.status != b'I'
     }
 
-    /// The client has gone between two messages: what it has begun is brought to its end, and not done by half. To be called again when the
-    /// server [owes nothing](Self::owes_nothing), or [waits for data](Self::awaits_data), and is not at rest.
+    /// The client has gone between two messages: what it has begun is brought to its end, and not done by half. To be called again
+    /// after each of the server's words: a COPY may begin only now.
     pub fn conclude(&mut self) {
-        // What is due may turn out to be a COPY: the server takes this for its end, and otherwise for nothing.
-        if std::mem::take(&mut self.copying) || !self.replies.is_empty() {
+        if std::mem::take(&mut self.copying) {
             message_with_rest(&mut self.up, b'f', 0, |up| up.extend_from_slice(b"the client has gone\0"));
             self.replies.push(Expect::CopyEnd);
         }
@@ -263,10 +310,15 @@ impl Server {
         true
     }
 
+    /// What has ended since this was last asked.
+    pub fn take_rounds(&mut self) -> Rounds {
+        std::mem::take(&mut self.rounds)
+    }
+
     /// How many statements are prepared on the connection.
     #[must_use]
     pub fn prepared(&self) -> usize {
-        self.prepared.len()
+        self.prepared.len() + self.orphans.len()
     }
 
     /// Something has been parsed without a name, past the exchange.
@@ -294,6 +346,7 @@ impl Server {
     fn reset(&mut self) {
         self.params = Rc::clone(&self.base);
         self.forget(self.traces);
+        self.ask_again = false;
     }
 }
 

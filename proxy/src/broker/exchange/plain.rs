@@ -47,9 +47,9 @@ mod tests {
     fn settings_and_names_arrive() {
         let base = Rc::new(Params::default().reported(b"TimeZone", b"UTC"));
         let mut server = Server::new(Rc::clone(&base), 3);
-        let names: Vec<u32> = (1..=3).map(|number| server.prepared.add(number).0).collect();
+        let names: Vec<u32> = (1..=3).map(|number| server.prepared.add(number, 1).0).collect();
         // The first is used again.
-        assert_eq!(server.prepared.find(1), Some(names[0]));
+        assert_eq!(server.prepared.find(1, None), Some(names[0]));
         server.params = Rc::new(Params::default().reported(b"TimeZone", b"CET"));
         assert!(server.can_move());
 
@@ -57,10 +57,10 @@ mod tests {
         assert_eq!((moved.params.value(b"TimeZone"), moved.base.value(b"TimeZone")), (Some(&b"CET"[..]), Some(&b"UTC"[..])));
         assert_eq!(moved.prepared(), 3);
         for number in 1..=3 {
-            assert_eq!(moved.prepared.find(number), None, "a number means something else here");
+            assert_eq!(moved.prepared.find(number, None), None, "a number means something else here");
         }
         // The one that was not used for longest makes room, and no name comes again.
-        let (name, evicted) = moved.prepared.add(1);
+        let (name, evicted) = moved.prepared.add(1, 1);
         assert!(!names.contains(&name));
         assert_eq!(evicted.map(|(_, slot)| slot.name), Some(names[1]));
 

@@ -41,12 +41,30 @@ pub(super) enum Expect {
     Closed(Undo),
     /// Nothing: the end of the data of a COPY.
     CopyEnd,
+    /// Nothing: the Query behind it ends the client's unnamed statement, unless it is skipped.
+    Forgets(Undo),
     /// All up to ReadyForQuery is for us: the settings were put right.
     Settings,
     /// All up to ReadyForQuery is for us: what the client has left behind.
     Probe,
     /// What is left of a batch that is sent again: ReadyForQuery.
     Discarded,
+}
+
+impl Expect {
+    /// What is taken back if the server skips it, where there is anything.
+    pub(super) fn undo_mut(&mut self) -> Option<&mut Undo> {
+        match self {
+            Self::Parse { undo, .. }
+            | Self::Forgets(undo)
+            | Self::Bind(_, undo)
+            | Self::Close { undo, .. }
+            | Self::Parsed(undo)
+            | Self::Closed(undo) => Some(undo),
+            Self::Query(Some(note)) | Self::Execute(Some(note)) => Some(&mut note.undo),
+            _ => None,
+        }
+    }
 }
 
 /// What a Query or an Execute does besides being answered.
@@ -83,6 +101,9 @@ impl Follow {
     }
 }
 
+/// A statement's number, and what it is to be called on the connection.
+pub(super) type Place = (u64, u32);
+
 /// How to take back what was noted when a message was sent, if the server skips it.
 #[derive(Default)]
 pub(super) enum Undo {
@@ -92,13 +113,13 @@ pub(super) enum Undo {
     /// A name of the client's meant this before.
     Name(Box<[u8]>, Option<Rc<Statement>>),
     /// As `Name`, and the statement of this number was noted as prepared on the connection.
-    NameAndPlace(Box<[u8]>, Option<Rc<Statement>>, u64),
+    NameAndPlace(Box<[u8]>, Option<Rc<Statement>>, Place),
     /// The statement of this number was noted as prepared on the connection.
-    Place(u64),
+    Place(Place),
     /// The statement of this number lost its place on the connection.
     Evicted(u64, Slot),
-    /// Nothing was: the name is taken, and the server will say so, of our name for it.
-    Duplicate(Box<[u8]>),
+    /// Nothing was: the name is taken, and the server will say so, of our name for it (the number); unless what took it has failed by then.
+    Duplicate(Box<(Box<[u8]>, Rc<Statement>, u32)>),
     /// All names were forgotten.
     Names(Box<Names>),
     /// All names, and all that was prepared.
@@ -128,6 +149,11 @@ impl Replies {
         self.due.front_mut()
     }
 
+    /// All, oldest first, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Expect> {
+        self.due.iter_mut()
+    }
+
     /// Takes the next.
     pub(super) fn pop(&mut self) -> Option<Expect> {
         self.due.pop_front()
@@ -137,6 +163,11 @@ impl Replies {
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.due.is_empty()
+    }
+
+    /// How many are due.
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
     }
 
     /// All, oldest first.
@@ -152,11 +183,18 @@ impl Replies {
         (skipped, at.is_some())
     }
 
-    /// A COPY from the client has begun: the server ignores Syncs up to the end of its data. True when that end has been sent.
-    pub(super) fn forgive_syncs(&mut self) -> bool {
-        let end = self.due.iter().position(|expect| matches!(expect, Expect::CopyEnd));
-        let mut at = 0;
-        let until = end.unwrap_or(self.due.len());
+    /// A COPY from the client has begun: the server ignores Syncs up to what ends it. True when that has been sent: the end of the data, or a message
+    /// that has no place there and fails it. Within a Query such a message is lost with it.
+    pub(super) fn begin_copy(&mut self) -> bool {
+        let is_ours = |expect: &Expect| matches!(expect, Expect::Sync | Expect::Parsed(_) | Expect::Closed(_) | Expect::Forgets(_));
+        let end = self.due.iter().skip(1).position(|expect| !is_ours(expect)).map(|at| at + 1);
+        let within_query = matches!(self.due.front(), Some(Expect::Query(_)));
+        if let Some(at) = end.filter(|_| within_query)
+            && !matches!(self.due.get(at), Some(Expect::CopyEnd))
+        {
+            self.due.remove(at);
+        }
+        let (mut at, until) = (0, end.unwrap_or(self.due.len()));
         self.due.retain(|expect| {
             let keep = at >= until || !matches!(expect, Expect::Sync);
             at += 1;

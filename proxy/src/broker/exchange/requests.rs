@@ -1,18 +1,14 @@
 //! From the client: what goes on as it is, what under another name, what is answered here.
 
-use std::rc::Rc;
-
 use bytes::BytesMut;
 
 use super::replies::{Expect, Follow, Note, Undo};
-use super::statements::Statement;
-use super::{Broken, Client, Exchange, HEADER_BYTES, Unit};
-use crate::postgres::reply::{self, Status};
+use super::wire::{body, header, string};
+use super::{Broken, Exchange, Unit};
+use crate::postgres::reply;
 use crate::postgres::sql::{self, Command, Verdict};
 use crate::postgres::traces::Traces;
 
-/// How all names begin that we give to statements on connections.
-pub(super) const OUR_NAME: &[u8] = b"_rtp_";
 /// Queries and statements up to this size are kept until they are whole, to be looked at. Longer ones pass, and pin the client.
 const MAX_TEXT_BYTES: usize = 256 * 1024;
 /// Other messages up to this size are kept until they are whole, so that a client that leaves within one leaves nothing on the connection.
@@ -23,8 +19,8 @@ const MAX_UNIT_BYTES: usize = 16 * 1024;
 /// The rest of a message that was not kept until it was whole.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Passing {
-    left: usize,
-    forward: bool,
+    pub(super) left: usize,
+    pub(super) forward: bool,
 }
 
 impl Passing {
@@ -33,179 +29,24 @@ impl Passing {
     }
 }
 
-/// What a client without a connection wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wants {
-    /// Nothing yet: what it has sent is answered, or not whole.
-    Nothing,
-    /// A connection for what it has sent.
-    Connection,
-    /// To leave.
-    End,
-}
-
-/// What became of the bytes of a client without a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idle {
-    /// So many are done with.
-    pub taken: usize,
-    /// What for the others.
-    pub wants: Wants,
-}
-
-/// Type and total length of the message at the front, once its header is there.
-pub(super) fn header(bytes: &[u8]) -> Option<Result<(u8, usize), Broken>> {
-    let ([kind, length @ ..], _) = bytes.split_first_chunk::<HEADER_BYTES>()?;
-    let length = u32::from_be_bytes(*length);
-    let total = usize::try_from(length).ok().and_then(|length| length.checked_add(1));
-    Some(match total {
-        Some(total) if (4..=0x7fff_ffff).contains(&length) => Ok((*kind, total)),
-        _ => Err(Broken("invalid message length")),
-    })
-}
-
-/// The string at the front, and what follows its NUL.
-fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == 0)?;
-    Some((bytes.get(..end)?, bytes.get(end + 1..)?))
-}
-
-fn body(message: &[u8]) -> &[u8] {
-    message.get(HEADER_BYTES..).unwrap_or_default()
-}
-
 /// Kept until it is whole up to this size.
-fn whole_limit(kind: u8) -> usize {
+pub(super) fn whole_limit(kind: u8) -> usize {
     if matches!(kind, b'Q' | b'P') { MAX_TEXT_BYTES } else { MAX_WHOLE_BYTES }
-}
-
-impl Client {
-    /// Looks at what a client without a connection has sent: answers what needs none (into `down`), up to the first that does.
-    ///
-    /// # Errors
-    /// The client broke the protocol.
-    pub fn idle_requests(&mut self, input: &[u8], down: &mut BytesMut) -> Result<Idle, Broken> {
-        let mut rest = input;
-        let wants = loop {
-            if self.passing.left > 0 {
-                let (gone, left) = rest.split_at(self.passing.left.min(rest.len()));
-                self.passing.left -= gone.len();
-                rest = left;
-                if self.passing.left > 0 {
-                    break Wants::Nothing;
-                }
-            }
-            let Some(found) = header(rest) else { break Wants::Nothing };
-            let (kind, total) = found?;
-            let message = rest.get(..total);
-            match kind {
-                b'X' => break Wants::End,
-                b'S' if message.is_some() => {
-                    self.skipping = false;
-                    reply::ready_for_query(down, Status::Idle);
-                }
-                b'H' | b'd' | b'c' | b'f' | b'P' | b'B' | b'D' | b'E' | b'C'
-                    if self.skipping || matches!(kind, b'H' | b'd' | b'c' | b'f') =>
-                {
-                    // Nobody listens: late data of a COPY that has failed, or the rest of a batch that has.
-                }
-                b'C' if message.is_some_and(|message| self.close_here(message)) => reply::close_complete(down),
-                b'Q' if message.is_some_and(|message| self.query_here(message, down)) => {}
-                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if message.is_some() || total > whole_limit(kind) => {
-                    break Wants::Connection;
-                }
-                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' | b'S' => break Wants::Nothing,
-                _ => return Err(Broken("invalid frontend message type")),
-            }
-            match rest.get(total..) {
-                Some(behind) => rest = behind,
-                None => {
-                    self.passing = Passing { left: total - rest.len(), forward: false };
-                    rest = &[];
-                }
-            }
-        };
-        Ok(Idle { taken: input.len() - rest.len(), wants })
-    }
-
-    /// There is no connection for what the client has sent: it hears `error` (a whole ErrorResponse), and the request at the front of `input`
-    /// is thrown away, up to its end or its Sync. Returns how many bytes are.
-    pub fn refuse(&mut self, input: &[u8], error: &[u8], down: &mut BytesMut) -> usize {
-        down.extend_from_slice(error);
-        let Some(Ok((kind, total))) = header(input) else { return 0 };
-        if !matches!(kind, b'Q' | b'F') {
-            self.skipping = true;
-            return 0;
-        }
-        reply::ready_for_query(down, Status::Idle);
-        let gone = total.min(input.len());
-        self.passing = Passing { left: total - gone, forward: false };
-        gone
-    }
-
-    /// Close of a statement: the connection that has it need not hear of it.
-    fn close_here(&mut self, message: &[u8]) -> bool {
-        match body(message).split_first() {
-            Some((b'S', name)) if self.rewrites => {
-                if let Some((name, [])) = string(name) {
-                    self.names.put(name, None);
-                    return true;
-                }
-                false
-            }
-            _ => false,
-        }
-    }
-
-    /// A Query about the client's own names alone.
-    fn query_here(&mut self, message: &[u8], down: &mut BytesMut) -> bool {
-        // All of them begin with D; whatever begins otherwise need not be looked at twice.
-        if !self.rewrites || !matches!(body(message).first(), Some(b'D' | b'd' | b' ' | b'\n' | b'/' | b'-')) {
-            return false;
-        }
-        let Some((text, [])) = string(body(message)) else { return false };
-        let tag = match sql::scan(text).command {
-            Some(Command::Deallocate(name)) if self.names.find(&name).is_some() && !name.is_empty() => {
-                self.names.put(&name, None);
-                "DEALLOCATE"
-            }
-            Some(Command::DeallocateAll) => {
-                self.names = super::Names::default();
-                "DEALLOCATE ALL"
-            }
-            Some(Command::DiscardAll) => {
-                self.names = super::Names::default();
-                self.return_to_defaults(down);
-                "DISCARD ALL"
-            }
-            _ => return false,
-        };
-        self.names.put(b"", None);
-        reply::command_complete(down, tag);
-        reply::ready_for_query(down, Status::Idle);
-        true
-    }
-
-    /// Its settings are its defaults again; it is told of those that change.
-    pub(super) fn return_to_defaults(&mut self, down: &mut BytesMut) {
-        for (name, value) in self.defaults.all_reported() {
-            if self.params.value(name) != Some(value) {
-                reply::parameter_status(down, name, value);
-            }
-        }
-        self.params = Rc::clone(&self.defaults);
-    }
 }
 
 impl Exchange<'_> {
     /// Takes what it can of the client's bytes: to the server (`server.up`), or answered into `down`. Returns how many are done with; the rest
-    /// is the beginning of a message, or begins with Terminate. What the connection lacks of the client's settings goes in front.
+    /// is the beginning of a message, or begins with Terminate, or has to wait because the server's half [is full](super::Server::is_full). What the connection lacks of the client's settings goes in front.
     ///
     /// # Errors
     /// The client broke the protocol; the message that did is not sent.
     pub fn requests(&mut self, input: &[u8], down: &mut BytesMut) -> Result<usize, Broken> {
+        self.take(input, down, true)
+    }
+
+    fn take(&mut self, input: &[u8], down: &mut BytesMut, within_bounds: bool) -> Result<usize, Broken> {
         let mut rest = input;
-        while !rest.is_empty() {
+        while !rest.is_empty() && (!within_bounds || !self.server.is_full()) {
             let Passing { left, forward } = self.client.passing;
             if left > 0 {
                 let (body, behind) = rest.split_at(left.min(rest.len()));
@@ -245,7 +86,7 @@ impl Exchange<'_> {
     pub(super) fn again(&mut self, down: &mut BytesMut) {
         let unit = std::mem::take(&mut self.server.unit);
         // Whole messages that were well formed the first time.
-        let again = self.requests(&unit, down);
+        let again = self.take(&unit, down, false);
         debug_assert_eq!(again, Ok(unit.len()), "a batch that was taken once");
         self.server.unit = unit;
         self.server.unit_state = Unit::Spoilt;
@@ -259,6 +100,9 @@ impl Exchange<'_> {
         self.server.unit.clear();
         self.server.unit_state = if self.client.rewrites { Unit::Open } else { Unit::Spoilt };
         self.server.answered = false;
+        self.statements.next_batch();
+        self.close_orphans();
+        self.server.doubtful |= std::mem::take(&mut self.server.ask_again);
         self.put_settings_right();
         self.guard_sequences(Traces::NONE);
     }
@@ -282,6 +126,10 @@ impl Exchange<'_> {
             // The server would skip it too.
             return known(kind);
         }
+        if self.fails_copy(kind) {
+            self.pass_on(message);
+            return known(kind);
+        }
         match kind {
             b'Q' => self.query(message)?,
             b'P' => self.parse(message, down)?,
@@ -290,7 +138,7 @@ impl Exchange<'_> {
             b'E' => self.execute(message)?,
             b'C' => self.close(message, down)?,
             b'S' => self.sync(message),
-            b'F' => self.send(message, Expect::Function),
+            b'F' => self.function(message),
             b'H' => {
                 self.say_what_is_ours(down);
                 self.pass_on(message);
@@ -302,6 +150,15 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    /// A message that has no place in a COPY fails it. True when it is lost with the Query that the COPY is of.
+    fn fails_copy(&mut self, kind: u8) -> bool {
+        if !self.server.copying || matches!(kind, b'd' | b'c' | b'f' | b'H' | b'S') {
+            return false;
+        }
+        self.server.copying = false;
+        matches!(self.server.replies.first(), Some(Expect::Query(_)))
+    }
+
     /// The beginning of a message that is too long to be kept. Returns how much of it is done with; `None` when more is needed.
     fn begin(&mut self, kind: u8, total: usize, bytes: &[u8]) -> Result<Option<usize>, Broken> {
         let mut taken = bytes.len();
@@ -310,13 +167,19 @@ impl Exchange<'_> {
             self.client.passing = Passing { left: total - taken, forward: false };
             return Ok(Some(taken));
         }
+        if self.fails_copy(kind) {
+            known(kind)?;
+            self.pass_on(bytes);
+            self.client.passing = Passing { left: total - taken, forward: true };
+            return Ok(Some(taken));
+        }
         match kind {
             b'Q' => {
                 self.leaves(Traces::UNSEEN, true);
                 self.before_query();
                 self.send(bytes, Expect::Query(None));
             }
-            b'F' => self.send(bytes, Expect::Function),
+            b'F' => self.function(bytes),
             b'd' => self.pass_on(bytes),
             b'f' => self.copy_end(bytes),
             b'P' if !self.client.rewrites => {
@@ -345,13 +208,19 @@ impl Exchange<'_> {
         Ok(Some(taken))
     }
 
-    fn send(&mut self, message: &[u8], expect: Expect) {
+    pub(super) fn send(&mut self, message: &[u8], expect: Expect) {
         self.pass_on(message);
         self.server.replies.push(expect);
     }
 
-    fn pass_on(&mut self, message: &[u8]) {
+    pub(super) fn pass_on(&mut self, message: &[u8]) {
         self.server.up.extend_from_slice(message);
+    }
+
+    /// It is called by its number, and may be one that takes a lock.
+    fn function(&mut self, message: &[u8]) {
+        self.leaves(Traces::LOCK, true);
+        self.send(message, Expect::Function);
     }
 
     fn query(&mut self, message: &[u8]) -> Result<(), Broken> {
@@ -359,7 +228,11 @@ impl Exchange<'_> {
         let verdict = sql::scan(text);
         self.guard_sequences(verdict.leaves);
         self.before_query();
-        let note = verdict.command.as_ref().and_then(|command| self.command(command));
+        let note = match &verdict.command {
+            Some(command) => self.command(command),
+            None if verdict.resets => self.command(&Command::ResetAll),
+            None => None,
+        };
         if note.as_ref().is_some_and(|note| note.stand_in.is_some()) {
             // About names only, which the server does not know: a Query that does nothing takes its place, and its fate.
             self.send(&[b'Q', 0, 0, 0, 5, 0], Expect::Query(note.map(Box::new)));
@@ -377,7 +250,11 @@ impl Exchange<'_> {
     fn before_query(&mut self) {
         self.server.unsynced = false;
         self.server.unnamed = None;
-        self.client.names.put(b"", None);
+        let was = self.client.names.put(b"", None);
+        // With nothing due before it, it will not be skipped.
+        if was.is_some() && !self.server.replies.is_empty() {
+            self.server.replies.push(Expect::Forgets(Undo::Name(Box::default(), was)));
+        }
     }
 
     /// What a command in a text of its own needs besides being run.
@@ -407,14 +284,14 @@ impl Exchange<'_> {
     }
 
     /// The server drops all statements that have a name.
-    fn forget_statements(&mut self) -> Undo {
+    pub(super) fn forget_statements(&mut self) -> Undo {
         self.server.unnamed = None;
         let names = std::mem::take(&mut self.client.names);
         self.client.names.put(b"", names.find(b"").cloned());
         Undo::All(Box::new((names, self.server.prepared.clear())))
     }
 
-    fn leaves_by(&mut self, verdict: &Verdict) {
+    pub(super) fn leaves_by(&mut self, verdict: &Verdict) {
         self.leaves(verdict.leaves, verdict.ends);
     }
 
@@ -424,213 +301,6 @@ impl Exchange<'_> {
             self.server.noted |= !traces.is_empty();
             self.server.doubtful |= ends || !traces.is_empty();
         }
-    }
-
-    fn parse(&mut self, message: &[u8], down: &mut BytesMut) -> Result<(), Broken> {
-        if !self.client.rewrites {
-            self.server.unsynced = true;
-            self.send(message, Expect::Parse { theirs: true, undo: Undo::Nothing });
-            return Ok(());
-        }
-        let (name, behind) = string(body(message)).ok_or(Broken("invalid string in message"))?;
-        let statement = self.statements.find(behind, &self.client.params);
-        self.guard_sequences(statement.verdict.leaves);
-        self.server.unsynced = true;
-        if !name.is_empty()
-            && let Some(old) = self.client.names.find(name).cloned()
-        {
-            // The server's own refusal (42P05), in the transaction's midst: the statement is there under our name for it.
-            let place = self.place(&old);
-            self.push_parse(place, behind);
-            self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::Duplicate(name.into()) });
-            return Ok(());
-        }
-        let was = self.client.names.put(name, Some(Rc::clone(&statement)));
-        if self.server.prepared.find(statement.number).is_some() {
-            // At once where nothing is due before it, unless it would have to be taken back: see `answers::stale`.
-            self.server.replies.push(Expect::Parsed(Undo::Name(name.into(), was)));
-            if self.server.unit_state != Unit::Open {
-                self.say_what_is_ours(down);
-            }
-            return Ok(());
-        }
-        if name.is_empty() && statement.seen.replace(1) == 0 {
-            // Seen for the first time, and perhaps the last: not worth a name.
-            self.server.unnamed = Some(statement.number);
-            self.send(message, Expect::Parse { theirs: true, undo: Undo::Name(name.into(), was) });
-            return Ok(());
-        }
-        let place = self.new_place(statement.number);
-        self.push_parse(place, behind);
-        self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, statement.number) });
-        Ok(())
-    }
-
-    /// A statement too long to be looked at: nobody else's, and the client keeps its connection.
-    fn parse_unseen(&mut self, total: usize, name: &[u8], taken: usize) {
-        self.server.unsynced = true;
-        self.leaves(Traces::UNSEEN, true);
-        let statement = self.statements.unseen(Verdict { leaves: Traces::UNSEEN, ..Verdict::default() });
-        let number = statement.number;
-        let was = self.client.names.put(name, Some(statement));
-        let place = self.new_place(number);
-        let rest = total - taken;
-        message_with_rest(&mut self.server.up, b'P', rest, |up| our_name(up, place));
-        self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::NameAndPlace(name.into(), was, number) });
-    }
-
-    /// Where on the connection a statement is, prepared now if it is not.
-    pub(super) fn place(&mut self, statement: &Statement) -> u32 {
-        if let Some(place) = self.server.prepared.find(statement.number) {
-            return place;
-        }
-        let place = self.new_place(statement.number);
-        self.push_parse(place, &statement.body);
-        self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Place(statement.number) });
-        place
-    }
-
-    /// A new name on the connection; an old one may have to go for it.
-    pub(super) fn new_place(&mut self, number: u64) -> u32 {
-        let (place, evicted) = self.server.prepared.add(number);
-        if let Some((number, slot)) = evicted {
-            message_with_rest(&mut self.server.up, b'C', 0, |up| {
-                up.extend_from_slice(b"S");
-                our_name(up, slot.name);
-            });
-            self.server.replies.push(Expect::Close { theirs: false, undo: Undo::Evicted(number, slot) });
-        }
-        place
-    }
-
-    pub(super) fn push_parse(&mut self, place: u32, body: &[u8]) {
-        message_with_rest(&mut self.server.up, b'P', 0, |up| {
-            our_name(up, place);
-            up.extend_from_slice(body);
-        });
-    }
-
-    fn bind(&mut self, message: &[u8]) -> Result<(), Broken> {
-        if !self.client.rewrites {
-            self.server.unsynced = true;
-            self.send(message, Expect::Bind(None, Undo::Nothing));
-            return Ok(());
-        }
-        let (portal, rest) = string(body(message)).ok_or(Broken("invalid string in message"))?;
-        let (name, rest) = string(rest).ok_or(Broken("invalid string in message"))?;
-        self.bind_to(portal, name, 0, rest);
-        Ok(())
-    }
-
-    /// Bind with `rest` behind the names, and `to_come` bytes more.
-    fn bind_to(&mut self, portal: &[u8], name: &[u8], to_come: usize, rest: &[u8]) {
-        self.server.unsynced = true;
-        // Another takes its place.
-        drop(self.client.bound.take_if(|(bound, _)| **bound == *portal));
-        let mut undo = Undo::Nothing;
-        let mut number = None;
-        let target = match self.client.names.find(name).cloned() {
-            Some(statement) => {
-                self.leaves_by(&statement.verdict);
-                let mut other = None;
-                if let Some(command) = &statement.verdict.command {
-                    (other, undo) = self.bind_command(command, portal);
-                }
-                number = Some(statement.number);
-                match other {
-                    Some(place) => Target::Place(place),
-                    None if name.is_empty() && self.server.unnamed == number => Target::Unnamed,
-                    None => Target::Place(self.place(&statement)),
-                }
-            }
-            None => self.unknown(name),
-        };
-        message_with_rest(&mut self.server.up, b'B', to_come, |up| {
-            up.extend_from_slice(portal);
-            up.extend_from_slice(b"\0");
-            target.push(up, name);
-            up.extend_from_slice(rest);
-        });
-        self.server.replies.push(Expect::Bind(number, undo));
-    }
-
-    /// A name that means nothing to us is the server's to refuse, or it was prepared in SQL.
-    fn unknown(&mut self, name: &[u8]) -> Target {
-        if name.is_empty() {
-            // Somebody else's must not be found there, nor our own; `unnamed` does not tell of all that may be.
-            self.server.unnamed = None;
-            self.server.up.extend_from_slice(&[b'C', 0, 0, 0, 6, b'S', 0]);
-            self.server.replies.push(Expect::Close { theirs: false, undo: Undo::Nothing });
-        }
-        if name.starts_with(OUR_NAME) { Target::Nobodys } else { Target::Theirs }
-    }
-
-    fn describe(&mut self, message: &[u8]) -> Result<(), Broken> {
-        self.server.unsynced = true;
-        let (what, name) = body(message).split_first().ok_or(Broken("insufficient data left in message"))?;
-        if *what != b'S' {
-            self.send(message, Expect::DescribePortal);
-            return Ok(());
-        }
-        if !self.client.rewrites {
-            self.send(message, Expect::DescribeStatement(None));
-            return Ok(());
-        }
-        let (name, _) = string(name).ok_or(Broken("invalid string in message"))?;
-        let found = self.client.names.find(name).cloned();
-        let number = found.as_ref().map(|statement| statement.number);
-        let target = match found {
-            Some(_) if name.is_empty() && self.server.unnamed == number => Target::Unnamed,
-            Some(statement) => Target::Place(self.place(&statement)),
-            None => self.unknown(name),
-        };
-        message_with_rest(&mut self.server.up, b'D', 0, |up| {
-            up.extend_from_slice(b"S");
-            target.push(up, name);
-        });
-        self.server.replies.push(Expect::DescribeStatement(number));
-        Ok(())
-    }
-
-    fn execute(&mut self, message: &[u8]) -> Result<(), Broken> {
-        self.server.unsynced = true;
-        let mut note = None;
-        if let Some((_, follow)) = self.client.bound.take_if(|(portal, _)| string(body(message)).is_some_and(|(name, _)| *name == **portal))
-        {
-            if matches!(follow, Follow::ResetAll | Follow::DiscardAll) {
-                self.server.noted = false;
-            }
-            let undo = if matches!(follow, Follow::DeallocateAll | Follow::DiscardAll) { self.forget_statements() } else { Undo::Nothing };
-            note = Some(Box::new(Note { follow: Some(follow), undo, ..Note::default() }));
-        }
-        self.send(message, Expect::Execute(note));
-        Ok(())
-    }
-
-    fn close(&mut self, message: &[u8], down: &mut BytesMut) -> Result<(), Broken> {
-        self.server.unsynced = true;
-        let (what, name) = body(message).split_first().ok_or(Broken("insufficient data left in message"))?;
-        if *what == b'S' && self.client.rewrites {
-            let (name, _) = string(name).ok_or(Broken("invalid string in message"))?;
-            if self.client.names.find(name).is_some() {
-                // It stays prepared, for whoever asks next.
-                let was = self.client.names.put(name, None);
-                self.server.replies.push(Expect::Closed(Undo::Name(name.into(), was)));
-                if self.server.unit_state != Unit::Open {
-                    self.say_what_is_ours(down);
-                }
-                return Ok(());
-            }
-            let target = self.unknown(name);
-            message_with_rest(&mut self.server.up, b'C', 0, |up| {
-                up.extend_from_slice(b"S");
-                target.push(up, name);
-            });
-            self.server.replies.push(Expect::Close { theirs: true, undo: Undo::Nothing });
-            return Ok(());
-        }
-        self.send(message, Expect::Close { theirs: true, undo: Undo::Nothing });
-        Ok(())
     }
 
     fn sync(&mut self, message: &[u8]) {
@@ -645,6 +315,7 @@ impl Exchange<'_> {
         }
         self.server.unsynced = false;
         self.server.skipping = false;
+        self.server.prepared.next_batch();
         self.server.replies.push(Expect::Sync);
     }
 
@@ -658,7 +329,7 @@ impl Exchange<'_> {
 
     /// Answers that wait for nothing but us.
     pub(super) fn say_what_is_ours(&mut self, down: &mut BytesMut) {
-        while let Some(Expect::Parsed(_) | Expect::Closed(_) | Expect::CopyEnd) = self.server.replies.first() {
+        while let Some(Expect::Parsed(_) | Expect::Closed(_) | Expect::Forgets(_) | Expect::CopyEnd) = self.server.replies.first() {
             match self.server.replies.pop() {
                 Some(Expect::Parsed(_)) => reply::parse_complete(down),
                 Some(Expect::Closed(_)) => reply::close_complete(down),
@@ -669,66 +340,10 @@ impl Exchange<'_> {
     }
 }
 
-/// Whom a name on the connection means.
-#[derive(Clone, Copy)]
-pub(super) enum Target {
-    /// The connection's unnamed statement.
-    Unnamed,
-    /// One of ours.
-    Place(u32),
-    /// What the client calls so.
-    Theirs,
-    /// What cannot be: the client uses a name like ours.
-    Nobodys,
-}
-
-impl Target {
-    pub(super) fn push(self, up: &mut BytesMut, name: &[u8]) {
-        match self {
-            Self::Unnamed => up.extend_from_slice(b"\0"),
-            Self::Place(place) => our_name(up, place),
-            Self::Theirs | Self::Nobodys => {
-                up.extend_from_slice(name);
-                up.extend_from_slice(if matches!(self, Self::Nobodys) { b"?\0" } else { b"\0" });
-            }
-        }
-    }
-}
-
 fn known(kind: u8) -> Result<(), Broken> {
     if b"QPBDECSFHdcf".contains(&kind) { Ok(()) } else { Err(Broken("invalid frontend message type")) }
 }
 
-fn too_long(bytes: &[u8]) -> Result<Option<usize>, Broken> {
+pub(super) fn too_long(bytes: &[u8]) -> Result<Option<usize>, Broken> {
     if bytes.len() > MAX_WHOLE_BYTES { Err(Broken("a name without an end")) } else { Ok(None) }
-}
-
-/// A statement's name on the connection, with its NUL.
-pub(super) fn our_name(up: &mut BytesMut, place: u32) {
-    let mut digits = [0; 10];
-    let mut at = digits.len();
-    let mut left = place;
-    for (index, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b"0123456789".get(usize::try_from(left % 10).unwrap_or(0)).copied().unwrap_or(b'0');
-        left /= 10;
-        at = index;
-        if left == 0 {
-            break;
-        }
-    }
-    up.extend_from_slice(OUR_NAME);
-    up.extend_from_slice(digits.get(at..).unwrap_or_default());
-    up.extend_from_slice(b"\0");
-}
-
-/// A message whose body is what `write` writes and `rest` bytes to come.
-pub(super) fn message_with_rest(up: &mut BytesMut, kind: u8, rest: usize, write: impl FnOnce(&mut BytesMut)) {
-    up.extend_from_slice(&[kind, 0, 0, 0, 0]);
-    let at = up.len();
-    write(up);
-    // Bounded: what is written is at most as long as a message that was read whole, and names.
-    let length = u32::try_from((up.len() - at).saturating_add(rest).saturating_add(4)).unwrap_or(u32::MAX);
-    if let Some(field) = up.get_mut(at - 4..at) {
-        field.copy_from_slice(&length.to_be_bytes());
-    }
 }

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 
+use super::idle::AUTHORITY;
 use super::replies::{Expect, Follow, Undo};
-use super::requests::message_with_rest;
+use super::wire::{message_with_rest, our_name};
 use super::{Exchange, Server};
 use crate::broker::params::Change;
 use crate::postgres::reply;
@@ -16,9 +17,11 @@ use crate::postgres::traces::Traces;
 const MAX_CHANGES: usize = 50;
 
 /// What of [`Traces::PROBED`] is there, in the order of [`PROBES`]. Everything is named with its schema, whatever the client's search path.
+/// Functions and types can be temporary as tables can: whatever it is depends on its schema.
 const PROBE: &[u8] = b"SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()), \
 EXISTS (SELECT FROM pg_catalog.pg_listening_channels()), \
-EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), \
+EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+AND refobjid = pg_catalog.pg_my_temp_schema()), \
 EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql), \
 EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable), \
 current_user <> session_user\0";
@@ -29,10 +32,16 @@ const PROBES: [Traces; 6] = [Traces::LOCK, Traces::LISTEN, Traces::TEMP, Traces:
 impl Exchange<'_> {
     /// Before the first message of a rested connection: what it lacks of the client's settings goes in front.
     pub(super) fn put_settings_right(&mut self) {
-        if self.server.params.suits(&self.client.params) {
+        if Rc::ptr_eq(&self.server.params, &self.client.params) {
             return;
         }
         let changes = self.server.params.changes_to(&self.client.params);
+        if changes.is_empty() {
+            if self.server.params == self.client.params {
+                self.server.params = Rc::clone(&self.client.params);
+            }
+            return;
+        }
         for some in changes.chunks(MAX_CHANGES) {
             set(&mut self.server.up, some);
             self.server.replies.push(Expect::Settings);
@@ -88,9 +97,9 @@ impl Exchange<'_> {
                 let number = self.statements.next_number();
                 let place = self.new_place(number);
                 message_with_rest(&mut self.server.up, b'P', 0, |up| {
-                    super::requests::our_name(up, place);
+                    our_name(up, place);
                     up.extend_from_slice(b"DEALLOCATE ");
-                    super::requests::our_name(up, decoy);
+                    our_name(up, decoy);
                     up.extend_from_slice(b"\0\0");
                 });
                 self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Nothing });
@@ -123,7 +132,10 @@ impl Exchange<'_> {
                     self.client.return_to_defaults(down);
                 }
                 // A transaction that fails would take it back without a word.
-                _ if !alone => self.server.traces |= Traces::SETTING,
+                _ if !alone => {
+                    self.server.traces |= Traces::SETTING;
+                    self.return_reported(&follow, down);
+                }
                 Follow::Set(name, value) => {
                     Rc::make_mut(&mut self.server.params).ask(&name, Some(&value));
                     Rc::make_mut(&mut self.client.params).ask(&name, Some(&value));
@@ -148,9 +160,26 @@ impl Exchange<'_> {
                 Follow::ResetAll => {
                     Rc::make_mut(&mut self.server.params).forget_asked();
                     self.server.forget(Traces::SETTING);
-                    self.client.return_to_defaults(down);
+                    self.client.reset_all(down);
                     self.share_params();
                 }
+            }
+        }
+    }
+
+    /// A RESET within a transaction. Reported settings are the client's defaults from now on, and put right when the transaction is over; one that
+    /// is rolled back reports what they are then.
+    fn return_reported(&mut self, follow: &Follow, down: &mut BytesMut) {
+        let client = &mut *self.client;
+        let defaults = Rc::clone(&client.defaults);
+        for (name, value) in defaults.all_reported() {
+            let is_meant = match follow {
+                Follow::Default(one) => one.eq_ignore_ascii_case(name),
+                _ => !AUTHORITY.contains(&name),
+            };
+            if is_meant && client.params.value(name) != Some(value) {
+                reply::parameter_status(down, name, value);
+                Rc::make_mut(&mut client.params).report(name, value);
             }
         }
     }

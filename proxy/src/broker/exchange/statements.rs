@@ -18,8 +18,11 @@ use crate::postgres::sql::{Verdict, scan};
 const MAX_NAMES: usize = 5_000;
 /// Texts longer than this are not looked for among those known.
 const MAX_SHARED_BYTES: usize = 64 * 1024;
-/// Texts are swept out when so many more are known than after the last sweep.
+/// … and so many bytes of names and texts.
+const MAX_NAMED_BYTES: usize = 16 * 1024 * 1024;
+/// Texts are swept out when so many more are known than after the last sweep, or so many more bytes of them.
 const SWEEP_EVERY: usize = 1_024;
+const SWEEP_EVERY_BYTES: usize = 4 * 1024 * 1024;
 
 /// A text with parameter types, as its first client meant it.
 #[derive(Debug)]
@@ -48,14 +51,21 @@ type Variants = Vec<(u128, Rc<Statement>)>;
 pub struct Statements {
     known: HashMap<Box<[u8]>, Variants>,
     next: u64,
+    now: u64,
     sweep_at: usize,
+    /// Bytes of texts since the last sweep.
+    new_bytes: usize,
     keys: (RandomState, RandomState),
 }
 
 impl Statements {
-    /// The statement of this Parse body (behind the name) under these settings: the same as before, or a new one.
-    pub(super) fn find(&mut self, body: &[u8], params: &Params) -> Rc<Statement> {
-        let meaning = params.meaning(&self.keys);
+    /// What these settings make of a text, as a number of this worker's.
+    pub(super) fn meaning(&self, params: &Params) -> u128 {
+        params.meaning(&self.keys)
+    }
+
+    /// The statement of this Parse body (behind the name) with this [meaning](Self::meaning): the same as before, or a new one.
+    pub(super) fn find(&mut self, body: &[u8], meaning: u128) -> Rc<Statement> {
         if let Some((_, statement)) = self.known.get(body).and_then(|all| all.iter().find(|(of, _)| *of == meaning)) {
             return Rc::clone(statement);
         }
@@ -63,7 +73,8 @@ impl Statements {
         let text = body.split(|byte| *byte == 0).next().unwrap_or_default();
         let statement = Rc::new(Statement::new(number, body, scan(text)));
         if body.len() <= MAX_SHARED_BYTES {
-            if self.known.len() >= self.sweep_at {
+            self.new_bytes += body.len();
+            if self.known.len() >= self.sweep_at || self.new_bytes >= SWEEP_EVERY_BYTES {
                 self.sweep();
             }
             self.known.entry(body.into()).or_default().push((meaning, Rc::clone(&statement)));
@@ -74,6 +85,16 @@ impl Statements {
     /// A statement whose text was not seen whole: nobody else's.
     pub(super) fn unseen(&mut self, verdict: Verdict) -> Rc<Statement> {
         Rc::new(Statement::new(self.next_number(), &[], verdict))
+    }
+
+    /// Grows with every batch of a client, over all connections of the worker.
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// A batch begins.
+    pub(super) fn next_batch(&mut self) {
+        self.now += 1;
     }
 
     /// A number that no statement has.
@@ -89,17 +110,21 @@ impl Statements {
         }
         self.known.retain(|_, variants| !variants.is_empty());
         self.sweep_at = self.known.len() + SWEEP_EVERY;
+        self.new_bytes = 0;
     }
 }
 
-/// When it was used last, and what it is.
-type Named = (Cell<u64>, Rc<Statement>);
+/// When it was used last, what it is, and when the client has given it its name: see [`Statements::now`].
+type Named = (Cell<u64>, Rc<Statement>, u64);
 
 /// What one client has prepared, by its own names. Without any it takes no memory beside itself.
 #[derive(Default)]
 pub(super) struct Names {
     named: HashMap<Box<[u8]>, Named>,
+    /// Of `named`, names and texts.
+    bytes: usize,
     unnamed: Option<Rc<Statement>>,
+    unnamed_at: u64,
     uses: Cell<u64>,
 }
 
@@ -109,7 +134,7 @@ impl Names {
         if name.is_empty() {
             return self.unnamed.as_ref();
         }
-        let (used, statement) = self.named.get(name)?;
+        let (used, statement, _) = self.named.get(name)?;
         used.set(self.tick());
         Some(statement)
     }
@@ -119,24 +144,47 @@ impl Names {
         if self.unnamed.as_ref().is_some_and(|statement| statement.number == number) {
             return Some(b"");
         }
-        self.named.iter().find(|(_, (_, statement))| statement.number == number).map(|(name, _)| &**name)
+        self.named.iter().find(|(_, (_, statement, _))| statement.number == number).map(|(name, _)| &**name)
+    }
+
+    /// When the client has given the statement of this number a name last. Looks at all of them: for errors.
+    pub(super) fn named_at(&self, number: u64) -> Option<u64> {
+        let unnamed = self.unnamed.iter().map(|statement| (statement, self.unnamed_at));
+        let named = self.named.values().map(|(_, statement, at)| (statement, *at));
+        unnamed.chain(named).filter(|(statement, _)| statement.number == number).map(|(_, at)| at).max()
+    }
+
+    /// As [`Names::put`], by the client itself.
+    pub(super) fn give(&mut self, name: &[u8], statement: Rc<Statement>, now: u64) -> Option<Rc<Statement>> {
+        let was = self.put(name, Some(statement));
+        match self.named.get_mut(name) {
+            Some((_, _, at)) => *at = now,
+            None => self.unnamed_at = now,
+        }
+        was
     }
 
     /// Gives a statement that name, or takes the name away; returns whose it was.
     pub(super) fn put(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
         if name.is_empty() {
+            self.unnamed_at = 0;
             return std::mem::replace(&mut self.unnamed, statement);
         }
-        match statement {
+        let was = match statement {
             Some(statement) => {
-                let entry = (Cell::new(self.tick()), statement);
-                if self.named.len() >= MAX_NAMES && !self.named.contains_key(name) {
+                let entry = (Cell::new(self.tick()), statement, 0);
+                let bytes = entry.1.body.len() + name.len();
+                if self.named.len() >= MAX_NAMES || self.bytes + bytes > MAX_NAMED_BYTES {
                     self.forget_oldest();
                 }
-                self.named.insert(name.into(), entry).map(|(_, statement)| statement)
+                self.bytes += bytes;
+                self.named.insert(name.into(), entry)
             }
-            None => self.named.remove(name).map(|(_, statement)| statement),
-        }
+            None => self.named.remove(name),
+        };
+        let was = was.map(|(_, statement, _)| statement);
+        self.bytes -= was.as_ref().map_or(0, |statement| statement.body.len() + name.len());
+        was
     }
 
     fn tick(&self) -> u64 {
@@ -146,10 +194,17 @@ impl Names {
 
     /// A tenth of them at once, so that the search is paid for seldom.
     fn forget_oldest(&mut self) {
-        let mut uses: Vec<_> = self.named.values().map(|(used, _)| used.get()).collect();
-        let (_, oldest, _) = uses.select_nth_unstable(MAX_NAMES / 10);
+        let mut uses: Vec<_> = self.named.values().map(|(used, ..)| used.get()).collect();
+        if uses.is_empty() {
+            return;
+        }
+        let (_, oldest, _) = uses.select_nth_unstable(self.named.len() / 10);
         let oldest = *oldest;
-        self.named.retain(|_, (used, _)| used.get() > oldest);
+        self.named.retain(|name, (used, statement, _)| {
+            let stays = used.get() > oldest;
+            self.bytes -= if stays { 0 } else { statement.body.len() + name.len() };
+            stays
+        });
     }
 }
 
@@ -159,6 +214,8 @@ pub(super) struct Prepared {
     next: u32,
     uses: u64,
     limit: usize,
+    /// Grows with every Sync: an error in one batch says nothing about what is in the next.
+    batch: u64,
 }
 
 /// What names there are on a connection, longest unused first, and from where on there are none.
@@ -174,33 +231,75 @@ pub(super) struct Slot {
     /// What its name there is made of.
     pub name: u32,
     used: u64,
+    /// The batch in which it was sent to be prepared, until the server says that it is.
+    sent: Option<u64>,
+    /// When it was used last, and when before that: see [`Statements::now`].
+    used_at: (u64, u64),
 }
 
 impl Prepared {
     /// Nothing yet; at most `limit` at one time.
     #[must_use]
     pub(super) fn new(limit: usize) -> Self {
-        Self { by_number: HashMap::new(), next: 0, uses: 0, limit: limit.max(1) }
+        Self { by_number: HashMap::new(), next: 0, uses: 0, limit: limit.max(1), batch: 0 }
     }
 
-    /// Where the statement is prepared; that is a use.
-    pub(super) fn find(&mut self, number: u64) -> Option<u32> {
-        let slot = self.by_number.get_mut(&number)?;
+    /// A Sync has been sent.
+    pub(super) fn next_batch(&mut self) {
+        self.batch += 1;
+    }
+
+    /// The batch that is being sent.
+    pub(super) fn batch(&self) -> u64 {
+        self.batch
+    }
+
+    /// Where the statement is prepared; with a time it is used, so that the server finds out whether it is still good. Not where an earlier batch has yet to prepare it: it may fail before it does.
+    pub(super) fn find(&mut self, number: u64, now: Option<u64>) -> Option<u32> {
+        let batch = self.batch;
+        let slot = self.by_number.get_mut(&number).filter(|slot| slot.sent.is_none_or(|sent| sent == batch))?;
         self.uses += 1;
         slot.used = self.uses;
+        if let Some(now) = now.filter(|now| slot.used_at.0 < *now) {
+            slot.used_at = (now, slot.used_at.0);
+        }
         Some(slot.name)
     }
 
+    /// When the statement was used here before it was used last.
+    pub(super) fn used_before(&self, number: u64) -> Option<u64> {
+        self.by_number.get(&number).map(|slot| slot.used_at.1)
+    }
+
     /// A name for the statement, which is now being prepared under it; and one that has to be closed for it.
-    pub(super) fn add(&mut self, number: u64) -> (u32, Option<(u64, Slot)>) {
-        let evicted = if self.by_number.len() >= self.limit { self.oldest() } else { None };
+    pub(super) fn add(&mut self, number: u64, now: u64) -> (u32, Option<(u64, Slot)>) {
+        let is_full = self.by_number.len() >= self.limit && !self.by_number.contains_key(&number);
+        let evicted = if is_full { self.oldest() } else { None };
         if let Some((number, _)) = evicted {
             self.by_number.remove(&number);
         }
         self.next = self.next.wrapping_add(1);
         self.uses += 1;
-        self.by_number.insert(number, Slot { name: self.next, used: self.uses });
+        self.by_number.insert(number, Slot { name: self.next, used: self.uses, sent: Some(self.batch), used_at: (now, now) });
         (self.next, evicted)
+    }
+
+    /// The server has prepared it under that name. False: it is known by another meanwhile, and this one is of no use. (One that is not known at all
+    /// any more has been closed, or dropped with all others.)
+    pub(super) fn confirm(&mut self, number: u64, name: u32) -> bool {
+        match self.by_number.get_mut(&number) {
+            Some(slot) if slot.name == name => slot.sent = None,
+            Some(_) => return false,
+            None => {}
+        }
+        true
+    }
+
+    /// It has not been prepared under that name.
+    pub(super) fn take_back(&mut self, number: u64, name: u32) {
+        if self.by_number.get(&number).is_some_and(|slot| slot.name == name) {
+            self.by_number.remove(&number);
+        }
     }
 
     /// It is not prepared (any more). Returns what it was called.
@@ -208,14 +307,20 @@ impl Prepared {
         self.by_number.remove(&number)
     }
 
+    /// It is prepared, under this name, whatever was thought. One that it had before is forgotten.
+    pub(super) fn put(&mut self, number: u64, name: u32) {
+        self.uses += 1;
+        self.by_number.insert(number, Slot { name, used: self.uses, sent: None, used_at: (0, 0) });
+    }
+
     /// It is still prepared after all.
     pub(super) fn restore(&mut self, number: u64, slot: Slot) {
-        self.by_number.insert(number, slot);
+        self.by_number.entry(number).or_insert(slot);
     }
 
     /// Nothing is prepared any more. What was is returned, in case that is not so.
     pub(super) fn clear(&mut self) -> Self {
-        let fresh = Self { next: self.next, ..Self::new(self.limit) };
+        let fresh = Self { next: self.next, batch: self.batch, ..Self::new(self.limit) };
         std::mem::replace(self, fresh)
     }
 
@@ -240,7 +345,7 @@ impl Prepared {
         // Statements are numbered from below.
         for (number, name) in (0..=u64::MAX).rev().zip(names.names) {
             prepared.uses += 1;
-            prepared.by_number.insert(number, Slot { name, used: prepared.uses });
+            prepared.by_number.insert(number, Slot { name, used: prepared.uses, sent: None, used_at: (0, 0) });
         }
         prepared
     }
@@ -252,6 +357,7 @@ impl Prepared {
     }
 
     fn oldest(&self) -> Option<(u64, Slot)> {
-        self.by_number.iter().min_by_key(|(_, slot)| slot.used).map(|(number, slot)| (*number, *slot))
+        let confirmed = self.by_number.iter().filter(|(_, slot)| slot.sent.is_none());
+        confirmed.min_by_key(|(_, slot)| slot.used).map(|(number, slot)| (*number, *slot))
     }
 }

@@ -167,7 +167,8 @@ fn a_name_given_twice_is_refused_by_the_server_in_the_clients_words() {
     pair.answer(&[ok1(), ready(b'I')]);
     let (up, _) = pair.send(&[parse("a", "SELECT 2"), sync()]);
     assert_eq!(up, [parse("_rtp_1", "SELECT 2"), sync()].concat());
-    let heard = pair.answer(&[error("42P05", ""), ready(b'I')]);
+    let taken = msg(b'E', b"SERROR\0VERROR\0C42P05\0Mprepared statement \"_rtp_1\" already exists\0\0");
+    let heard = pair.answer(&[taken, ready(b'I')]);
     assert!(String::from_utf8_lossy(&heard).contains("Mprepared statement \"a\" already exists\0"));
     let (up, _) = pair.send(&[bind("a"), sync()]);
     assert_eq!(up, [bind("_rtp_1"), sync()].concat(), "the first one is still there");
@@ -310,4 +311,139 @@ fn every_cut_of_the_servers_bytes_gives_the_same() {
         assert_eq!(heard, expected, "cut at {cut}");
         assert!(pair.server.is_at_rest());
     }
+}
+
+#[test]
+fn a_batch_that_is_sent_again_stays_in_front_of_the_next() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("a", "SELECT * FROM t"), sync()]);
+    pair.answer(&[ok1(), ready(b'I')]);
+    pair.send(&[bind("a"), execute(), sync()]);
+    // The server flushes an error by itself: its ReadyForQuery may come later than the client's next batch.
+    assert!(pair.answer(&[error("0A000", "RRevalidateCachedQuery\0")]).is_empty());
+    let again = [parse("_rtp_2", "SELECT * FROM t"), bind("_rtp_2"), execute(), sync()].concat();
+    assert_eq!(pair.server.up.split().to_vec(), again);
+    let (up, _) = pair.send(&[query("SELECT 2")]);
+    assert_eq!(up, query("SELECT 2"));
+    let all = [ok2(), complete("SELECT 1"), ready(b'I'), complete("SELECT 2"), ready(b'I')].concat();
+    assert_eq!(pair.answer(&[ready(b'I'), ok1(), all.clone()]), all);
+    assert!(pair.server.is_at_rest());
+}
+
+#[test]
+fn a_name_is_free_when_the_parse_before_it_has_failed() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("a", "SELEC 1"), sync(), parse("a", "SELECT pg_advisory_lock(2)"), sync()]);
+    pair.answer(&[error("42601", ""), ready(b'I'), ok1(), ready(b'I')]);
+    let (up, _) = pair.send(&[bind("a"), sync()]);
+    assert_eq!(up, [bind("_rtp_1"), sync()].concat());
+    pair.answer(&[ok2(), ready(b'I')]);
+    assert!(pair.server.traces.has(Traces::LOCK));
+}
+
+#[test]
+fn a_name_means_what_was_said_last() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("a", "SELECT 1"), sync()]);
+    pair.answer(&[ok1(), ready(b'I')]);
+    // The Close is skipped. The server would refuse the second Parse; here it has succeeded, and so it counts.
+    pair.send(&[bind("nobody"), close("a"), sync(), parse("a", "SELECT 2"), sync()]);
+    pair.answer(&[error("26000", ""), ready(b'I'), ok1(), ready(b'I')]);
+    let (up, _) = pair.send(&[bind("a"), sync()]);
+    assert_eq!(up, [bind("_rtp_2"), sync()].concat());
+    pair.answer(&[ok2(), ready(b'I')]);
+    // And if it fails as well, what was before both.
+    pair.send(&[bind("nobody"), close("a"), sync(), parse("a", "SELEC 3"), sync()]);
+    pair.answer(&[error("26000", ""), ready(b'I'), error("42601", ""), ready(b'I')]);
+    let (up, _) = pair.send(&[bind("a"), sync()]);
+    assert_eq!(up, [bind("_rtp_2"), sync()].concat());
+}
+
+#[test]
+fn what_is_called_by_its_number_may_take_a_lock() {
+    let mut pair = Pair::new();
+    pair.send(&[msg(b'F', &[0, 0, 11, 64, 0, 0, 0, 0, 0, 0])]);
+    pair.answer(&[msg(b'V', &[0xff; 4]), ready(b'I')]);
+    assert!(pair.server.is_at_rest() && pair.server.traces.has(Traces::LOCK));
+}
+
+#[test]
+fn a_reset_within_a_transaction_counts_behind_it() {
+    let mut pair = Pair::new();
+    pair.send(&[query("SET TimeZone = 'CET'")]);
+    pair.answer(&[msg(b'S', b"TimeZone\0CET\0"), complete("SET"), ready(b'I')]);
+    pair.send(&[query("BEGIN"), query("RESET TimeZone")]);
+    let utc = msg(b'S', b"TimeZone\0UTC\0");
+    let heard = pair.answer(&[complete("BEGIN"), ready(b'T'), utc.clone(), complete("RESET"), ready(b'T')]);
+    assert_eq!(heard, [complete("BEGIN"), ready(b'T'), complete("RESET"), utc, ready(b'T')].concat());
+    pair.send(&[query("COMMIT")]);
+    pair.answer(&[complete("COMMIT"), ready(b'I')]);
+    let (up, _) = pair.send(&[query("SELECT 1")]);
+    assert_eq!(up, query("SELECT 1"), "it has what the client wants");
+}
+
+#[test]
+fn reset_all_gives_nobody_his_authority_back() {
+    let mut pair = Pair::new();
+    let base = Rc::new(Params::clone(&pair.server.base).reported(b"session_authorization", b"root"));
+    pair.client = Client::new(1, Rc::clone(&base), true);
+    pair.server = Server::new(base, 100);
+    pair.send(&[query("SET SESSION AUTHORIZATION guest")]);
+    pair.answer(&[msg(b'S', b"session_authorization\0guest\0"), complete("SET"), ready(b'I')]);
+    pair.send(&[query("RESET ALL")]);
+    assert_eq!(pair.answer(&[complete("RESET"), ready(b'I')]), [complete("RESET"), ready(b'I')].concat());
+    let (up, _) = pair.send(&[query("SELECT 1")]);
+    assert_eq!(up, query("SELECT 1"));
+    pair.answer(&[complete("SELECT 1"), ready(b'I')]);
+    pair.server.traces = Traces::NONE;
+    pair.next_client();
+    let (up, _) = pair.send(&[query("SELECT 1")]);
+    let mut front = BytesMut::new();
+    settings::set(&mut front, &[(b"session_authorization"[..].into(), Some(b"root"[..].into()))]);
+    assert_eq!(up, [front.to_vec(), query("SELECT 1")].concat());
+}
+
+#[test]
+fn a_question_that_is_cancelled_is_asked_again_later() {
+    let mut pair = Pair::new();
+    pair.send(&[query("SELECT pg_advisory_lock(1)")]);
+    pair.answer(&[complete("SELECT 1"), ready(b'I')]);
+    let Pair { client, server, statements } = &mut pair;
+    assert!(Exchange { client, server, statements }.probe());
+    pair.server.up.clear();
+    assert!(pair.answer(&[error("57014", ""), ready(b'I')]).is_empty());
+    assert!(pair.server.traces.has(Traces::LOCK));
+    let Pair { client, server, statements } = &mut pair;
+    assert!(!Exchange { client, server, statements }.probe(), "not at once");
+    pair.send(&[query("SELECT 1")]);
+    pair.answer(&[complete("SELECT 1"), ready(b'I')]);
+    let Pair { client, server, statements } = &mut pair;
+    assert!(Exchange { client, server, statements }.probe());
+}
+
+#[test]
+fn few_bytes_that_become_many_wait() {
+    let mut pair = Pair::new();
+    let texts: Vec<_> = (0..3).map(|number| format!("SELECT {number} /*{}*/", "x".repeat(200_000))).collect();
+    pair.server = Server::new(Rc::clone(&pair.server.base), 2);
+    for (number, text) in texts.iter().enumerate() {
+        pair.send(&[parse(&number.to_string(), text), sync()]);
+        pair.answer(&if number == 2 { vec![ok3(), ok1(), ready(b'I')] } else { vec![ok1(), ready(b'I')] });
+    }
+    let batch = [describe("0"), describe("1"), describe("2")].concat().repeat(10);
+    let (mut rest, mut rounds) = (&batch[..], 0);
+    while !rest.is_empty() {
+        let Pair { client, server, statements } = &mut pair;
+        let taken = Exchange { client, server, statements }.requests(rest, &mut BytesMut::new()).unwrap();
+        assert!(taken > 0 && pair.server.up.len() < 800_000, "{}", pair.server.up.len());
+        pair.server.up.clear();
+        (rest, rounds) = (&rest[taken..], rounds + 1);
+    }
+    assert_eq!(rounds, 10);
+    // Nor do answers pile up behind one that takes its time.
+    pair.send(&[parse("s", "SELECT 1"), sync(), query("SELECT pg_sleep(9)")]);
+    let flood = sync().repeat(100_000);
+    let Pair { client, server, statements } = &mut pair;
+    let taken = Exchange { client, server, statements }.requests(&flood, &mut BytesMut::new()).unwrap();
+    assert!(taken < flood.len() / 5);
 }

@@ -19,6 +19,9 @@ use crate::pool::{Permit, Reuse};
 /// How often the tender looks whether there is a permit for what is missing at home.
 const HOME_LOOK: Duration = Duration::from_secs(1);
 
+/// Who is idle for less was used a moment ago.
+const WARM: Duration = Duration::from_millis(2);
+
 /// One that nobody uses.
 pub(super) struct Idle<B: Reuse + 'static> {
     held: Held<B>,
@@ -60,7 +63,7 @@ impl<B: Reuse + 'static> Leases<B> {
     /// How many idle connections of the home key should be opened.
     pub(super) fn missing_at_home(&self) -> usize {
         let Some((key, count)) = &self.home else { return 0 };
-        let idle = self.idle.borrow().iter().filter(|idle| idle.held.key == *key).count();
+        let idle = self.idle.borrow().iter().filter(|idle| idle.held.key == *key).take(*count).count();
         count.saturating_sub(idle + self.refilling.get())
     }
 
@@ -78,13 +81,14 @@ impl<B: Reuse + 'static> Leases<B> {
                 at = all.iter().take(at).rposition(|idle| idle.held.key == *key && fits(&idle.held.connection))?;
                 all.remove(at)?
             };
-            match self.unfit(&mut idle, Instant::now(), cx) {
+            let now = Instant::now();
+            match self.unfit(&mut idle, now, cx) {
                 Some(reason) => self.evict_idle(idle, reason),
                 // The runtime has not looked at that socket yet; when it has, the tender will know.
-                None if self.backend.has_unread(&idle.held.connection) => self.idle.borrow_mut().insert(at, idle),
+                None if !idle.is_warm(now) && self.backend.has_unread(&idle.held.connection) => self.idle.borrow_mut().insert(at, idle),
                 None => {
                     self.count_idle(false);
-                    if self.home.is_some() {
+                    if self.missing_at_home() > 0 {
                         self.desk.changed.notify_one();
                     }
                     return Some(idle.held);
@@ -249,6 +253,11 @@ impl<B: Reuse + 'static> Leases<B> {
 }
 
 impl<B: Reuse + 'static> Idle<B> {
+    /// Given back a moment ago: the runtime will have heard of its end by now, and a look at the socket costs as much as a request.
+    fn is_warm(&self, now: Instant) -> bool {
+        now.duration_since(self.since) < WARM
+    }
+
     fn ends(&self) -> Instant {
         self.expires.min(self.held.dies)
     }

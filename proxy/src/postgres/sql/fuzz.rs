@@ -20,7 +20,7 @@ pub fn fuzz(data: &[u8]) {
     }
 
     let (leaves, ends) = loose::read(data);
-    let loosely = Verdict { leaves: leaves | Traces::UNSEEN, ends, command: None };
+    let loosely = Verdict { leaves: leaves | Traces::UNSEEN, ends, resets: false, command: None };
     assert!(covers(&loosely, &verdict), "read loosely {loosely:?}, strictly {verdict:?}");
 
     let other = with(b"LISTEN x;", b"");
@@ -51,6 +51,8 @@ fn halves(data: &[u8]) {
 /// Everything that `less` reports is in `more`; a setting that is followed there may be one that is not here.
 fn covers(more: &Verdict, less: &Verdict) -> bool {
     let followed = |verdict: &Verdict| matches!(verdict.command, Some(Command::Set { .. } | Command::ResetAll));
-    let setting = more.leaves.has(Traces::SETTING) || followed(more) || !followed(less);
-    less.leaves.without(more.leaves).is_empty() && (more.ends || !less.ends) && setting
+    let setting = more.leaves.has(Traces::SETTING) || more.resets || followed(more) || !(followed(less) || less.resets);
+    // What RESET ALL stands behind it takes away.
+    let missing = if more.resets { Traces::SETTING } else { Traces::NONE };
+    less.leaves.without(more.leaves | missing).is_empty() && (more.ends || !less.ends) && setting
 }

@@ -31,6 +31,7 @@ fn say(verdict: &Verdict) -> String {
         Command::Set { name, value: None } => format!("set({})", text(name)),
         Command::ResetAll => "reset-all".to_owned(),
     }));
+    words.extend(verdict.resets.then(|| "resets".to_owned()));
     words.join(" ")
 }
 
@@ -264,4 +265,16 @@ fn nanoseconds_per_text() {
     print("words", &"SELECT t.id, t.name FROM project AS t WHERE t.deleted = false AND t.owner_id IN (1, 2, 3)\n".repeat(1000));
     print("rows", &format!("INSERT INTO t VALUES {}", "(4711, 'some text of a usual length', now()),\n".repeat(2000)));
     print("string", &format!("INSERT INTO t VALUES ('{}')", "0123456789abcdef".repeat(10_000)));
+}
+
+#[test]
+fn what_is_reset_behind_everything_is_not_left() {
+    let pool = scan(b"SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;");
+    assert_eq!((pool.leaves, pool.ends, pool.resets, pool.command), (Traces::NONE, true, true, None));
+    assert!(scan(b"SET a.b = 1; RESET ALL").resets);
+    for left in ["RESET ALL; SET a.b = 1", "RESET ALL; SELECT set_config('a.b', '1', false)", "SET a.b = 1; BEGIN; RESET ALL; ROLLBACK"] {
+        let verdict = scan(left.as_bytes());
+        assert!(!verdict.resets && verdict.leaves.has(Traces::SETTING), "{left}: {verdict:?}");
+    }
+    assert!(!scan(b"RESET ALL").resets, "a command of its own");
 }

@@ -15,7 +15,9 @@ pub(super) enum Word {
     Sequence,
     /// `set_config`.
     Config,
-    /// A function that leaves something else with the session.
+    /// `setseed`.
+    Seed,
+    /// A function that leaves something with the session that nothing takes away again.
     State,
     /// `pg_settings`.
     Settings,
@@ -71,7 +73,14 @@ impl Word {
     /// Of a quoted name: no keyword, and case counts.
     pub(super) fn of_name(name: &[u8]) -> Self {
         match Self::of(name) {
-            word @ (Self::Lock | Self::Unlock | Self::Sequence | Self::Config | Self::State | Self::Settings | Self::TempSchema)
+            word @ (Self::Lock
+            | Self::Unlock
+            | Self::Sequence
+            | Self::Config
+            | Self::Seed
+            | Self::State
+            | Self::Settings
+            | Self::TempSchema)
                 if !name.iter().any(u8::is_ascii_uppercase) =>
             {
                 word
@@ -134,7 +143,7 @@ const fn candidates(length: usize, first: u8) -> &'static [(&'static [u8], Word)
         (7, b'l') => &[(b"lastval", Word::Sequence)],
         (7, b'p') => &[(b"prepare", Word::Prepare), (b"pg_temp", Word::TempSchema)],
         (7, b'r') => &[(b"replace", Word::Replace)],
-        (7, b's') => &[(b"setseed", Word::State)],
+        (7, b's') => &[(b"setseed", Word::Seed)],
         (8, b'f') => &[(b"function", Word::Function)],
         (8, b'u') => &[(b"unlisten", Word::Ends)],
         (9, b'p') => &[(b"procedure", Word::Function)],

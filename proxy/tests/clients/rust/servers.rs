@@ -184,7 +184,7 @@ impl PostgresLab {
 
     pub(crate) fn key(&self, way: Way) -> Key {
         let listener = Way::PROXIED_POSTGRES.iter().position(|proxied| *proxied == way);
-        let port = listener.map_or(self.server.port(), |listener| self.ports[listener]);
+        let port = listener.map_or_else(|| self.server.port(), |listener| self.ports[listener]);
         match way.door() {
             Door::OwnLogin => Key { port, user: USER, password: Some(PASSWORD), is_checked: true },
             Door::LocalPassword => Key { port, user: "harbor", password: Some(LOCAL_PASSWORD), is_checked: true },

@@ -306,9 +306,7 @@ impl Worker {
             self.give_back(id);
             return;
         }
-        if server.owes_nothing() || server.awaits_data() {
-            server.conclude();
-        }
+        server.conclude();
         if server.owes_nothing() {
             server.roll_back();
         }

@@ -1,0 +1,146 @@
+//! An error of the server's: what it skips, what is taken back, what is said instead.
+
+use std::rc::Rc;
+
+use super::answers::Said;
+use super::replies::{Expect, Undo};
+use super::statements::Statement;
+use super::wire::OUR_NAME;
+use super::{Exchange, Unit};
+use crate::postgres::message::SqlState;
+use crate::postgres::reply;
+
+impl Exchange<'_> {
+    /// An ErrorResponse: the server skips to the next Sync, or ends a Query.
+    pub(super) fn error(&mut self, body: &[u8], said: &mut Said) -> bool {
+        self.server.failed = true;
+        self.server.answered = true;
+        self.server.done.clear();
+        self.server.copying = false;
+        let code = SqlState::of_error(body);
+        let code = code.as_ref().map_or("", SqlState::as_str);
+        if matches!(self.server.replies.first(), None | Some(Expect::Query(_) | Expect::Function)) {
+            return true;
+        }
+        if let Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) = self.server.replies.first() {
+            // It is not what it was, or not there: next time it is prepared anew.
+            if code == "26000" || code == "0A000" {
+                self.server.prepared.remove(*number);
+                self.server.unnamed = self.server.unnamed.filter(|(unnamed, _)| unnamed != number);
+            }
+        }
+        let text = self.in_the_clients_words(code, body);
+        let (mut skipped, has_sync) = self.server.replies.skip_to_sync();
+        if let Some(Expect::Parse { undo: Undo::Name(name, was), .. }) = skipped.last_mut()
+            && name.is_empty()
+        {
+            // The server forgets the old unnamed statement before it looks at the new one.
+            *was = None;
+        }
+        for expect in skipped {
+            self.take_back_expect(expect);
+        }
+        self.server.skipping = !has_sync;
+        match text {
+            Some(text) => {
+                reply::with_text(&mut said.before, body, &text);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// An error's text with the client's name in place of ours, where it has ours.
+    fn in_the_clients_words(&self, code: &str, body: &[u8]) -> Option<Vec<u8>> {
+        let name: &[u8] = match self.server.replies.first() {
+            Some(Expect::Parse { theirs: true, undo: Undo::Duplicate(refused) }) if code == "42P05" => &refused.0,
+            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => self.client.names.name_of(*number)?,
+            _ => return None,
+        };
+        let text = reply::field(body, b'M')?;
+        let begin = text.windows(OUR_NAME.len()).position(|window| window == OUR_NAME)?;
+        let (before, ours) = text.split_at_checked(begin)?;
+        let end = ours.iter().skip(OUR_NAME.len()).position(|byte| !byte.is_ascii_digit())? + OUR_NAME.len();
+        Some([before, name, ours.get(end..)?].concat())
+    }
+
+    fn take_back_expect(&mut self, mut expect: Expect) {
+        if let Some(undo) = expect.undo_mut() {
+            self.take_back(std::mem::take(undo));
+        }
+    }
+
+    pub(super) fn take_back(&mut self, undo: Undo) {
+        match undo {
+            Undo::Nothing | Undo::Duplicate(_) => {}
+            Undo::Name(name, was) => {
+                if name.is_empty() {
+                    self.server.unnamed = None;
+                }
+                self.put_back(&name, was);
+            }
+            Undo::NameAndPlace(name, was, (number, place)) => {
+                self.server.prepared.take_back(number, place);
+                self.put_back(&name, was);
+            }
+            Undo::Place((number, place)) => self.server.prepared.take_back(number, place),
+            Undo::Evicted(number, slot) => self.server.prepared.restore(number, slot),
+            Undo::Names(names) => self.client.names = *names,
+            Undo::All(all) => {
+                let (names, prepared) = *all;
+                self.client.names = names;
+                self.server.prepared.unclear(prepared);
+            }
+        }
+    }
+
+    /// What the name meant before. Where the client has given it another meaning since, in a batch of its own, this is what comes back if that
+    /// fails too.
+    pub(super) fn put_back(&mut self, name: &[u8], was: Option<Rc<Statement>>) {
+        for undo in self.server.replies.iter_mut().filter_map(Expect::undo_mut) {
+            match undo {
+                Undo::Name(later, before) | Undo::NameAndPlace(later, before, _) if **later == *name => {
+                    *before = was;
+                    return;
+                }
+                Undo::Names(names) => return drop(names.put(name, was)),
+                Undo::All(all) => return drop(all.0.put(name, was)),
+                _ => {}
+            }
+        }
+        self.client.names.put(name, was);
+    }
+
+    /// The first thing that the client's only batch meets is a statement whose tables have changed since it was prepared here, by others
+    /// perhaps. The client has heard nothing, and nothing has been done: the batch is sent again, with the statement prepared anew.
+    pub(super) fn is_stale(&self, body: &[u8]) -> bool {
+        // Only for who has parsed it since it was last known to be good: others may know what it was, and must hear that it is not that any more.
+        let number = match self.server.replies.iter().find(|expect| !matches!(expect, Expect::Parsed(_) | Expect::Closed(_))) {
+            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => *number,
+            _ => return false,
+        };
+        let is_fresh = self.client.names.named_at(number) > self.server.prepared.used_before(number);
+        is_fresh && self.server.unit_state == Unit::Whole
+            && !self.server.answered
+            && self.server.status == b'I'
+            && SqlState::of_error(body).is_some_and(|code| code.as_str() == "0A000")
+            // Other things are not supported too; this one says where it comes from.
+            && body.split(|byte| *byte == 0).any(|field| field == b"RRevalidateCachedQuery")
+    }
+
+    pub(super) fn begin_again(&mut self) {
+        let (skipped, _) = self.server.replies.skip_to_sync();
+        for expect in skipped {
+            if let Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number)) = &expect {
+                self.server.prepared.remove(*number);
+                self.server.unnamed = None;
+            }
+            self.take_back_expect(expect);
+        }
+        if let Some(first) = self.server.replies.first_mut() {
+            *first = Expect::Discarded;
+            // Now, and not when the rest of the batch is through: what the client sends meanwhile has to come behind it.
+            self.server.replay = true;
+        }
+    }
+}
