@@ -299,7 +299,7 @@ fn postgres_conversations_are_cut_alike() {
             &query("LISTEN x"),
             &turn(true, &[m(b'C', b"LISTEN\0"), ready.clone()]),
             &query("DISCARD ALL"),
-            &turn(true, &[ready.clone()]),
+            &turn(true, std::slice::from_ref(&ready)),
         ]
         .concat(),
         [

@@ -233,12 +233,12 @@ impl Exchange<'_> {
         let (text, _) = string(body(message)).ok_or(Broken("invalid string in message"))?;
         let verdict = sql::scan(text);
         self.guard_sequences(verdict.leaves);
+        self.before_query();
         let note = match &verdict.command {
             Some(command) => self.command(command),
             None if verdict.resets => self.command(&Command::ResetAll),
             None => None,
         };
-        self.before_query();
         if note.as_ref().is_some_and(|note| note.stand_in.is_some()) {
             // About names only, which the server does not know: a Query that does nothing takes its place, and its fate.
             self.send(&[b'Q', 0, 0, 0, 5, 0], Expect::Query(note.map(Box::new)));

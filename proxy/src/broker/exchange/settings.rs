@@ -203,7 +203,10 @@ impl Exchange<'_> {
             Rc::make_mut(&mut self.server.params).report(name, value);
         }
         let silent = match self.server.replies.first() {
-            Some(Expect::Query(Some(note)) | Expect::Execute(Some(note))) => note.follow.as_ref().is_some_and(Follow::returns_to_defaults),
+            Some(Expect::Query(Some(note)) | Expect::Execute(Some(note))) => {
+                // Within a transaction the client is not told of its own defaults afterwards: it hears what is.
+                self.server.status == b'I' && note.follow.as_ref().is_some_and(Follow::returns_to_defaults)
+            }
             _ => false,
         };
         if silent || self.client.params.value(name) == Some(value) {

@@ -152,6 +152,11 @@ impl Session {
         self.block != Block::None
     }
 
+    /// DISCARD ALL or DEALLOCATE ALL.
+    pub(super) fn drops_all(&self, name: &str) -> bool {
+        self.statements.get(name).is_some_and(|statement| statement.text.ends_with(" ALL"))
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.statements.contains_key(name)
     }

@@ -236,7 +236,8 @@ impl Writer<'_> {
                     let text = self.text(false);
                     parse(name, &text)
                 }
-                5..10 => self.bind(portal, name),
+                // One portal is followed at a time.
+                5..10 => self.bind(if self.direct.drops_all(name) { "" } else { portal }, name),
                 10..14 => self.execute(portal),
                 14 if may_parse => super::describe(name),
                 15 => msg(b'D', format!("P{portal}\0").as_bytes()),
