@@ -112,7 +112,7 @@ impl Exchange<'_> {
     }
 
     /// The first thing that the client's only batch meets is a statement whose tables have changed since it was prepared here, by others
-    /// perhaps. The client has heard nothing, and nothing has been done: the batch is sent again, with the statement prepared anew.
+    /// perhaps, or that is gone. The client has heard nothing, and nothing has been done: the batch is sent again, with the statement prepared anew.
     pub(super) fn is_stale(&self, body: &[u8]) -> bool {
         // Only for who has parsed it since it was last known to be good: others may know what it was, and must hear that it is not that any more.
         let number = match self.server.replies.iter().find(|expect| !matches!(expect, Expect::Parsed(_) | Expect::Closed(_))) {
@@ -120,12 +120,16 @@ impl Exchange<'_> {
             _ => return false,
         };
         let is_fresh = self.client.names.named_at(number) > self.server.prepared.used_before(number);
-        is_fresh && self.server.unit_state == Unit::Whole
-            && !self.server.answered
-            && self.server.status == b'I'
-            && SqlState::of_error(body).is_some_and(|code| code.as_str() == "0A000")
+        if self.server.unit_state != Unit::Whole || self.server.answered || self.server.status != b'I' {
+            return false;
+        }
+        match SqlState::of_error(body).as_ref().map(SqlState::as_str) {
             // Other things are not supported too; this one says where it comes from.
-            && body.split(|byte| *byte == 0).any(|field| field == b"RRevalidateCachedQuery")
+            Some("0A000") => is_fresh && body.split(|byte| *byte == 0).any(|field| field == b"RRevalidateCachedQuery"),
+            // Somebody's function has deallocated what we had prepared.
+            Some("26000") => reply::field(body, b'M').is_some_and(|text| text.windows(OUR_NAME.len()).any(|part| part == OUR_NAME)),
+            _ => false,
+        }
     }
 
     pub(super) fn begin_again(&mut self) {
