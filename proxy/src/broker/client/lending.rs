@@ -38,7 +38,8 @@ impl Visit {
     pub(super) fn rest(&mut self, cx: &mut Context<'_>) {
         let Some(lent) = self.lease.as_mut().filter(|lent| lent.server().is_at_rest()) else { return };
         let card = self.guest.badge.card();
-        if !self.broker.shares || self.half.is_within_message() {
+        // What is held back was to be sent on it.
+        if !self.broker.shares || self.held || self.half.is_within_message() {
             card.enter(State::Idle);
             return;
         }

@@ -54,7 +54,10 @@ impl Exchange<'_> {
     fn in_the_clients_words(&self, code: &str, body: &[u8]) -> Option<Vec<u8>> {
         let name: &[u8] = match self.server.replies.first() {
             Some(Expect::Parse { theirs: true, undo: Undo::Duplicate(refused) }) if code == "42P05" => &refused.0,
-            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => self.client.names.name_of(*number)?,
+            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => {
+                let lost = || self.client.lost.iter().find(|(lost, _)| lost == number).map(|(_, name)| &**name);
+                self.client.names.name_of(*number).or_else(lost)?
+            }
             _ => return None,
         };
         let text = reply::field(body, b'M')?;
@@ -81,6 +84,7 @@ impl Exchange<'_> {
             }
             Undo::NameAndPlace(name, was, (number, place)) => {
                 self.server.prepared.take_back(number, place);
+                self.client.lost.push((number, name.clone()));
                 self.put_back(&name, was);
             }
             Undo::Place((number, place)) => self.server.prepared.take_back(number, place),

@@ -80,6 +80,8 @@ pub struct Client {
     passing: Passing,
     /// Up to the next Sync its messages are thrown away: it has been told why.
     skipping: bool,
+    /// Names that it had given and that were taken back since the last rest: errors of later batches may still be about them.
+    lost: Vec<(u64, Box<[u8]>)>,
     /// The portal that runs a command which has to be followed.
     bound: Option<(Box<[u8]>, Follow)>,
 }
@@ -185,6 +187,7 @@ impl Client {
             meaning: None,
             passing: Passing::default(),
             skipping: false,
+            lost: Vec::new(),
             bound: None,
         }
     }

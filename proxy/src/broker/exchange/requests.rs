@@ -107,6 +107,7 @@ impl Exchange<'_> {
         self.server.unit_state = if self.client.rewrites { Unit::Open } else { Unit::Spoilt };
         self.server.answered = false;
         self.statements.next_batch();
+        self.client.lost = Vec::new();
         self.close_orphans();
         self.server.doubtful |= std::mem::take(&mut self.server.ask_again);
         self.put_settings_right();
