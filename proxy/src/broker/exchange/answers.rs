@@ -235,7 +235,10 @@ impl Exchange<'_> {
             _ => {}
         }
         self.server.answered |= pass;
-        self.say_what_is_ours(&mut said.after);
+        // Behind an answer that is ours alone nothing is said that could not be taken back: see `errors::is_stale`.
+        if pass || self.server.unit_state == Unit::Spoilt {
+            self.say_what_is_ours(&mut said.after);
+        }
         Ok(pass)
     }
 

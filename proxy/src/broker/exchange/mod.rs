@@ -343,6 +343,7 @@ impl Server {
         self.noted = false;
         self.reset();
         self.unnamed = None;
+        self.orphans.clear();
         drop(self.prepared.clear());
     }
 

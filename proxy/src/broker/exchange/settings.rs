@@ -137,7 +137,9 @@ impl Exchange<'_> {
                 // A transaction that fails would take it back without a word.
                 _ if !alone => {
                     self.server.traces |= Traces::SETTING;
-                    self.return_reported(&follow, down);
+                    if follow.returns_to_defaults() {
+                        self.return_reported(&follow, down);
+                    }
                 }
                 Follow::Set(name, value) => {
                     Rc::make_mut(&mut self.server.params).ask(&name, Some(&value));
@@ -203,10 +205,7 @@ impl Exchange<'_> {
             Rc::make_mut(&mut self.server.params).report(name, value);
         }
         let silent = match self.server.replies.first() {
-            Some(Expect::Query(Some(note)) | Expect::Execute(Some(note))) => {
-                // Within a transaction the client is not told of its own defaults afterwards: it hears what is.
-                self.server.status == b'I' && note.follow.as_ref().is_some_and(Follow::returns_to_defaults)
-            }
+            Some(Expect::Query(Some(note)) | Expect::Execute(Some(note))) => note.follow.as_ref().is_some_and(Follow::returns_to_defaults),
             _ => false,
         };
         if silent || self.client.params.value(name) == Some(value) {

@@ -276,8 +276,8 @@ impl Worker {
         assert_eq!(server.params.value(b"TimeZone").unwrap(), session.settings.zone.as_bytes(), "zone");
         assert_eq!(server.params.value(b"work_mem").unwrap_or(b"0"), session.settings.memory.as_bytes(), "memory");
         let names: Vec<&str> = session.names().collect();
-        // One that has become stale stays behind, and is used no more.
-        assert!((server.prepared()..=server.prepared() + session.stale).contains(&names.len()), "{names:?}, known {}", server.prepared());
+        // More may be left there of batches that failed, under names that are not used again.
+        assert!(server.prepared.len() <= names.len(), "{names:?}, known {}", server.prepared.len());
         assert!(names.iter().all(|name| name.starts_with("_rtp_")), "{names:?}");
         assert!(server.unnamed.is_none() || session.has(""), "no unnamed statement");
     }

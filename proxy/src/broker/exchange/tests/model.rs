@@ -83,8 +83,6 @@ pub(super) struct Session {
     /// Settings are reported with ReadyForQuery (since 14), not at once.
     late: bool,
     pub locks: u32,
-    /// How often a statement was found stale.
-    pub stale: usize,
     input: BytesMut,
     pub out: BytesMut,
 }
@@ -106,7 +104,6 @@ impl Session {
             after: None,
             late,
             locks: 0,
-            stale: 0,
             input: BytesMut::new(),
             out: BytesMut::new(),
         }
@@ -131,7 +128,6 @@ impl Session {
         self.settings = self.defaults.clone();
         self.told.clone_from(&self.settings.zone);
         self.locks = 0;
-        self.stale = 0;
     }
 
     /// The names of what is prepared, the unnamed one left out.
@@ -286,7 +282,6 @@ impl Session {
     }
 
     fn fails(&mut self, (code, what): Refused, in_query: bool) {
-        self.stale += usize::from(code == "0A000");
         reply::message(&mut self.out, b'E', |out| {
             // As the server names the place where it was found out.
             let place = if code == "0A000" { "RRevalidateCachedQuery\0" } else { "" };

@@ -250,8 +250,9 @@ impl Writer<'_> {
         }
         match self.rng.u8(..12) {
             0 => {
-                let text = self.text(true);
-                parts.push(query(&text));
+                // One that drops all statements and is skipped leaves names behind that are not used again.
+                let text = Some(self.text(true)).filter(|text| !text.ends_with(" ALL"));
+                parts.push(query(&text.unwrap_or_default()));
                 parts.push(sync());
                 self.send(parts.concat(), None);
                 // One that was skipped counts as one that has ended the unnamed statement.
@@ -305,17 +306,18 @@ impl Writer<'_> {
         }
     }
 
-    /// A statement that may be stale by the time it is run. That is seen only by those who have begun something before.
+    /// A statement that others may have prepared, and that is stale since.
     fn star(&mut self) {
         if !self.stars || self.direct.is_in_block() || !self.direct.is_clean() {
             return;
         }
-        self.wait = self.count();
         let name = *self.rng.choice(&["s", "t"]).unwrap();
-        let mut parts = Vec::new();
-        if !self.direct.has(name) || self.rng.u8(..6) == 0 {
-            parts.push(parse(name, "star"));
+        if self.direct.has(name) {
+            // Who has prepared it before is to hear of it.
+            self.send([close(name), sync()].concat(), None);
         }
+        self.wait = self.count();
+        let mut parts = vec![parse(name, "star")];
         if self.rng.bool() {
             parts.push(super::describe(name));
         }
