@@ -248,6 +248,12 @@ impl Server {
         self.ended && self.rests() && self.traces.is_empty()
     }
 
+    /// All that the client has asked for is done; a question of ours may be under way.
+    fn rests_for_client(&self) -> bool {
+        let is_ours = |expect: &Expect| matches!(expect, Expect::Probe | Expect::Settings);
+        self.status == b'I' && self.replies.iter().all(is_ours) && !self.unsynced && !self.skipping && !self.copying
+    }
+
     fn rests(&self) -> bool {
         self.status == b'I'
             && self.replies.is_empty()

@@ -100,7 +100,7 @@ impl Exchange<'_> {
 
     /// Before the first message of a rested connection.
     fn begin_unit(&mut self) {
-        if !self.server.rests() {
+        if !self.server.rests_for_client() {
             return;
         }
         self.server.unit.clear();

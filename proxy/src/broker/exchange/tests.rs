@@ -376,7 +376,7 @@ fn a_reset_within_a_transaction_counts_behind_it() {
     pair.send(&[query("BEGIN"), query("RESET TimeZone")]);
     let utc = msg(b'S', b"TimeZone\0UTC\0");
     let heard = pair.answer(&[complete("BEGIN"), ready(b'T'), utc.clone(), complete("RESET"), ready(b'T')]);
-    assert_eq!(heard, [complete("BEGIN"), ready(b'T'), utc, complete("RESET"), ready(b'T')].concat());
+    assert_eq!(heard, [complete("BEGIN"), ready(b'T'), complete("RESET"), utc, ready(b'T')].concat());
     pair.send(&[query("COMMIT")]);
     pair.answer(&[complete("COMMIT"), ready(b'I')]);
     let (up, _) = pair.send(&[query("SELECT 1")]);
