@@ -243,6 +243,7 @@ impl Visit {
                 return Poll::Ready(Ok(()));
             }
             self.note_rounds();
+            self.hand_out_key();
             self.rest(cx);
             return Poll::Ready(Ok(()));
         }
@@ -342,9 +343,7 @@ impl Visit {
     /// Over the connection that the client has.
     fn send(&mut self, bytes: &[u8]) -> Result<usize, End> {
         let Some(lent) = self.lease.as_mut() else { return Ok(0) };
-        if mem::take(&mut lent.ending) {
-            self.guest.badge.card().lend(lent.lease.connection().cancel_key());
-        }
+        lent.has_key &= !mem::take(&mut lent.ending);
         if lent.server().owes_nothing() && !mem::take(&mut lent.is_new) {
             lent.asked = Instant::now();
         }
@@ -366,6 +365,7 @@ impl Visit {
             }
         }
         self.guest.badge.card().enter(State::Active);
+        self.hand_out_key();
         self.flush_down()?;
         Ok(taken)
     }

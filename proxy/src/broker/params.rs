@@ -29,6 +29,9 @@ pub type Change = (Box<[u8]>, Option<Box<[u8]>>);
 const MEANINGLESS: &[&[u8]] =
     &[b"application_name", b"in_hot_standby", b"statement_timeout", b"lock_timeout", b"idle_in_transaction_session_timeout"];
 
+/// Settings that end statements.
+const LIMITS: &[&[u8]] = &[b"lock_timeout", b"statement_timeout", b"transaction_timeout"];
+
 /// Reported, and not to be set.
 const READ_ONLY: &[&[u8]] =
     &[b"in_hot_standby", b"integer_datetimes", b"is_superuser", b"server_encoding", b"server_version", b"scram_iterations"];
@@ -87,6 +90,12 @@ impl Params {
     #[must_use]
     pub fn is_reported(&self, name: &[u8]) -> bool {
         self.reported.contains_key(name.to_ascii_lowercase().as_slice())
+    }
+
+    /// Something may end even a statement of ours before its time.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        LIMITS.iter().any(|name| self.asked.contains_key(*name))
     }
 
     /// What has to be set on a connection that has these so that it has `wanted`.

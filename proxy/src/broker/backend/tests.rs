@@ -240,7 +240,7 @@ async fn what_cannot_be_cleaned_is_said() {
     let registry = key("registry");
     let mut link = bench.open().await;
     link.server.traces = Traces::LOAD;
-    assert!(bench.server.clean(&mut link, &registry).await.unwrap_err().why.contains("library"));
+    assert!(bench.server.clean(&mut link, &registry).await.unwrap_err().why.contains("LOAD"));
     let mut link = bench.open().await;
     sql(&mut link, "begin").await.unwrap();
     assert!(bench.server.clean(&mut link, &registry).await.unwrap_err().why.contains("25001"));

@@ -21,6 +21,8 @@ use crate::postgres::traces::Traces;
 pub(super) struct Lent {
     pub(super) lease: Lease<PostgresServer>,
     since: Instant,
+    /// Cancels for the client go to it.
+    pub(super) has_key: bool,
     /// Nothing has been sent on it.
     pub(super) is_new: bool,
     /// When what is owed to the client was asked for.
@@ -36,7 +38,8 @@ impl Visit {
     pub(super) fn rest(&mut self, cx: &mut Context<'_>) {
         let Some(lent) = self.lease.as_mut().filter(|lent| lent.server().is_at_rest()) else { return };
         let card = self.guest.badge.card();
-        if !self.broker.shares || self.half.is_within_message() {
+        // What is held back was to be sent on it.
+        if !self.broker.shares || self.held || self.half.is_within_message() {
             card.enter(State::Idle);
             return;
         }
@@ -84,6 +87,14 @@ impl Visit {
         }
     }
 
+    /// From now on cancels for the client go to its connection: not before its settings are right, or one would hit those.
+    pub(super) fn hand_out_key(&mut self) {
+        if let Some(lent) = self.lease.as_mut().filter(|lent| !lent.has_key && !lent.server().awaits_settings()) {
+            lent.has_key = true;
+            self.guest.badge.card().lend(lent.lease.connection().cancel_key());
+        }
+    }
+
     /// What has ended by what the server has just said.
     pub(super) fn note_rounds(&mut self) {
         let Some(lent) = self.lease.as_mut() else { return };
@@ -119,7 +130,6 @@ impl Visit {
 
     pub(super) fn lent(&mut self, lease: Lease<PostgresServer>) {
         let card = self.guest.badge.card();
-        card.lend(lease.connection().cancel_key());
         lease.connection().facts().lent(card.process());
         let pinned = !self.broker.shares;
         if pinned {
@@ -127,7 +137,7 @@ impl Visit {
             self.broker.metrics.pins.of(PinReason::Session).inc();
         }
         let since = Instant::now();
-        self.lease = Some(Box::new(Lent { lease, since, is_new: true, asked: since, pinned, ending: false }));
+        self.lease = Some(Box::new(Lent { lease, since, is_new: true, has_key: false, asked: since, pinned, ending: false }));
     }
 
     /// Waits for a connection. Without one in time the client hears so, and loses the request, not its session.

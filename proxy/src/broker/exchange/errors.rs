@@ -54,7 +54,10 @@ impl Exchange<'_> {
     fn in_the_clients_words(&self, code: &str, body: &[u8]) -> Option<Vec<u8>> {
         let name: &[u8] = match self.server.replies.first() {
             Some(Expect::Parse { theirs: true, undo: Undo::Duplicate(refused) }) if code == "42P05" => &refused.0,
-            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => self.client.names.name_of(*number)?,
+            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => {
+                let lost = || self.client.lost.iter().find(|(lost, _)| lost == number).map(|(_, name)| &**name);
+                self.client.names.name_of(*number).or_else(lost)?
+            }
             _ => return None,
         };
         let text = reply::field(body, b'M')?;
@@ -81,6 +84,7 @@ impl Exchange<'_> {
             }
             Undo::NameAndPlace(name, was, (number, place)) => {
                 self.server.prepared.take_back(number, place);
+                self.client.lost.push((number, name.clone()));
                 self.put_back(&name, was);
             }
             Undo::Place((number, place)) => self.server.prepared.take_back(number, place),
@@ -112,7 +116,7 @@ impl Exchange<'_> {
     }
 
     /// The first thing that the client's only batch meets is a statement whose tables have changed since it was prepared here, by others
-    /// perhaps. The client has heard nothing, and nothing has been done: the batch is sent again, with the statement prepared anew.
+    /// perhaps, or that is gone. The client has heard nothing, and nothing has been done: the batch is sent again, with the statement prepared anew.
     pub(super) fn is_stale(&self, body: &[u8]) -> bool {
         // Only for who has parsed it since it was last known to be good: others may know what it was, and must hear that it is not that any more.
         let number = match self.server.replies.iter().find(|expect| !matches!(expect, Expect::Parsed(_) | Expect::Closed(_))) {
@@ -120,12 +124,16 @@ impl Exchange<'_> {
             _ => return false,
         };
         let is_fresh = self.client.names.named_at(number) > self.server.prepared.used_before(number);
-        is_fresh && self.server.unit_state == Unit::Whole
-            && !self.server.answered
-            && self.server.status == b'I'
-            && SqlState::of_error(body).is_some_and(|code| code.as_str() == "0A000")
+        if self.server.unit_state != Unit::Whole || self.server.answered || self.server.status != b'I' {
+            return false;
+        }
+        match SqlState::of_error(body).as_ref().map(SqlState::as_str) {
             // Other things are not supported too; this one says where it comes from.
-            && body.split(|byte| *byte == 0).any(|field| field == b"RRevalidateCachedQuery")
+            Some("0A000") => is_fresh && body.split(|byte| *byte == 0).any(|field| field == b"RRevalidateCachedQuery"),
+            // Somebody's function has deallocated what we had prepared.
+            Some("26000") => reply::field(body, b'M').is_some_and(|text| text.windows(OUR_NAME.len()).any(|part| part == OUR_NAME)),
+            _ => false,
+        }
     }
 
     pub(super) fn begin_again(&mut self) {

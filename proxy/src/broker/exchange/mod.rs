@@ -80,6 +80,8 @@ pub struct Client {
     passing: Passing,
     /// Up to the next Sync its messages are thrown away: it has been told why.
     skipping: bool,
+    /// Names that it had given and that were taken back since the last rest: errors of later batches may still be about them.
+    lost: Vec<(u64, Box<[u8]>)>,
     /// The portal that runs a command which has to be followed.
     bound: Option<(Box<[u8]>, Follow)>,
 }
@@ -112,6 +114,8 @@ pub struct Server {
     orphans: Vec<u32>,
     /// The server has said its last word.
     ended: bool,
+    /// Nothing is sent behind settings before they are right.
+    is_careful: bool,
     /// Extended messages have been sent since the last Sync: an implicit transaction may be open.
     unsynced: bool,
     /// The server skips everything up to a Sync that has not been sent.
@@ -183,6 +187,7 @@ impl Client {
             meaning: None,
             passing: Passing::default(),
             skipping: false,
+            lost: Vec::new(),
             bound: None,
         }
     }
@@ -213,6 +218,7 @@ impl Server {
             unnamed: None,
             orphans: Vec::new(),
             ended: false,
+            is_careful: false,
             unsynced: false,
             skipping: false,
             copying: false,
@@ -242,6 +248,12 @@ impl Server {
         self.ended && self.rests() && self.traces.is_empty()
     }
 
+    /// All that the client has asked for is done; a question of ours may be under way.
+    fn rests_for_client(&self) -> bool {
+        let is_ours = |expect: &Expect| matches!(expect, Expect::Probe | Expect::Settings);
+        self.status == b'I' && self.replies.iter().all(is_ours) && !self.unsynced && !self.skipping && !self.copying
+    }
+
     fn rests(&self) -> bool {
         self.status == b'I'
             && self.replies.is_empty()
@@ -261,13 +273,19 @@ impl Server {
     /// So much is owed to the client that no more should be asked for.
     #[must_use]
     pub fn owes_much(&self) -> bool {
-        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_UP
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_UP || self.is_careful && self.awaits_settings()
     }
 
     /// No message more is taken from the client: a few bytes of its can become a long statement that is prepared once more.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_FULL
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_FULL || self.is_careful && self.awaits_settings()
+    }
+
+    /// The settings for the client are still being put right: nothing of its own runs yet.
+    #[must_use]
+    pub fn awaits_settings(&self) -> bool {
+        matches!(self.replies.first(), Some(Expect::Settings))
     }
 
     /// In a transaction, or a failed one.

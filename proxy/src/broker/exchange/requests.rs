@@ -65,12 +65,18 @@ impl Exchange<'_> {
             match rest.split_at_checked(total) {
                 Some((message, behind)) => {
                     self.begin_unit();
+                    if within_bounds && self.server.is_full() {
+                        break;
+                    }
                     self.whole(kind, message, down)?;
                     self.note_unit(kind, message);
                     rest = behind;
                 }
                 None if total > whole_limit(kind) => {
                     self.begin_unit();
+                    if within_bounds && self.server.is_full() {
+                        break;
+                    }
                     self.server.last_client = self.client.id;
                     let Some(taken) = self.begin(kind, total, rest)? else { break };
                     self.server.unit_state = Unit::Spoilt;
@@ -94,13 +100,14 @@ impl Exchange<'_> {
 
     /// Before the first message of a rested connection.
     fn begin_unit(&mut self) {
-        if !self.server.rests() {
+        if !self.server.rests_for_client() {
             return;
         }
         self.server.unit.clear();
         self.server.unit_state = if self.client.rewrites { Unit::Open } else { Unit::Spoilt };
         self.server.answered = false;
         self.statements.next_batch();
+        self.client.lost = Vec::new();
         self.close_orphans();
         self.server.doubtful |= std::mem::take(&mut self.server.ask_again);
         self.put_settings_right();

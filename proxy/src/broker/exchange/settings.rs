@@ -42,6 +42,9 @@ impl Exchange<'_> {
             }
             return;
         }
+        // What goes behind them in the same write would be done even if they failed, under another client's settings. That can only be when the
+        // other client's own limits end them (cancels wait until they are done): then they are waited for.
+        self.server.is_careful = self.server.params.has_limits();
         for some in changes.chunks(MAX_CHANGES) {
             set(&mut self.server.up, some);
             self.server.replies.push(Expect::Settings);
