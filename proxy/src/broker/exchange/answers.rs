@@ -341,6 +341,8 @@ impl Exchange<'_> {
                 }
                 Ok(false)
             }
+            // Seen whole here only when its header came in two parts: see `is_plain`.
+            b'A' => Ok(true),
             _ => Ok(false),
         }
     }

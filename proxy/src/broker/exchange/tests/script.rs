@@ -140,7 +140,7 @@ impl Writer<'_> {
             80..88 => self.copy(),
             88..97 if self.stars => self.star(),
             97 => self.send(sync(), None),
-            98 => self.send(msg(b'F', &[0; 10]), None),
+            98 if !self.stars => self.send(msg(b'F', &[0; 10]), None),
             99 => self.send(msg(b'f', b"late\0"), Some(false)),
             _ => self.usual(),
         }
