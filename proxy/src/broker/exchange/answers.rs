@@ -226,10 +226,10 @@ impl Exchange<'_> {
                 self.completed(body, note.as_deref());
                 self.server.done.extend(note.and_then(|note| note.follow));
             }
-            Some(Expect::Parse { undo: Undo::NameAndPlace(_, _, (number, place)) | Undo::Place((number, place)), .. }) => {
-                if !self.server.prepared.confirm(number, place) {
-                    self.server.orphans.push(place);
-                }
+            Some(Expect::Parse { undo: Undo::NameAndPlace(_, _, (number, place)) | Undo::Place((number, place)), .. })
+                if !self.server.prepared.confirm(number, place) =>
+            {
+                self.server.orphans.push(place);
             }
             Some(Expect::Parse { undo: Undo::Duplicate(taken), .. }) => self.taken_after_all(*taken),
             _ => {}

@@ -208,7 +208,8 @@ impl Exchange<'_> {
             Some(Expect::Query(Some(note)) | Expect::Execute(Some(note))) => note.follow.as_ref().is_some_and(Follow::returns_to_defaults),
             _ => false,
         };
-        if silent || self.client.params.value(name) == Some(value) {
+        // One that has failed has returned nothing: its transaction is taken back.
+        if silent && !self.server.failed || self.client.params.value(name) == Some(value) {
             return false;
         }
         if shared {

@@ -236,8 +236,8 @@ impl Writer<'_> {
                     let text = self.text(false);
                     parse(name, &text)
                 }
-                // One portal is followed at a time.
-                5..10 => self.bind(if self.direct.drops_all(name) { "" } else { portal }, name),
+                // What drops all statements is run as drivers run it: see `usual`.
+                5..10 if !self.direct.drops_all(name) => self.bind(portal, name),
                 10..14 => self.execute(portal),
                 14 if may_parse => super::describe(name),
                 15 => msg(b'D', format!("P{portal}\0").as_bytes()),
