@@ -88,12 +88,19 @@ impl Exchange<'_> {
     /// Where the statement is that the client calls so: where its own Parse has yet to prepare it, if that is on its way.
     fn place_of(&mut self, name: &[u8], statement: &Statement) -> u32 {
         if self.server.prepared.find(statement.number, None).is_none() {
-            let own = self.server.replies.iter().find_map(|expect| match expect {
-                Expect::Parse { theirs: true, undo: Undo::NameAndPlace(named, _, (number, place)) } => {
-                    (**named == *name && *number == statement.number).then_some(*place)
+            let mut own = None;
+            for expect in self.server.replies.iter() {
+                match expect {
+                    Expect::Parse { theirs: true, undo: Undo::NameAndPlace(named, _, (number, place)) }
+                        if **named == *name && *number == statement.number =>
+                    {
+                        own = Some(*place);
+                    }
+                    // All statements go behind it.
+                    Expect::Query(Some(note)) | Expect::Execute(Some(note)) if matches!(note.undo, Undo::All(_)) => own = None,
+                    _ => {}
                 }
-                _ => None,
-            });
+            }
             if let Some(place) = own {
                 return place;
             }

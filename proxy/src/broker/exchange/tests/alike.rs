@@ -102,7 +102,7 @@ impl Worker {
     }
 
     fn run(&mut self) {
-        for _ in 0..100_000 {
+        for _ in 0..20_000 {
             if !self.act() {
                 self.check_end();
                 return;
@@ -376,4 +376,40 @@ fn clients_hear_what_they_would_hear_alone() {
 fn run(seed: u64, most: usize) {
     let mut witness = Witness(seed, Some(Worker::random(seed, most)));
     witness.1.as_mut().unwrap().run();
+}
+
+/// What is sent to end a batch meets a COPY that has begun meanwhile: its ReadyForQuery is not to be taken for a later one.
+#[test]
+fn a_copy_that_begins_behind_a_client_that_has_gone_is_ended_once() {
+    for early in [false, true] {
+        let (mut session, mut world) = (Session::new(base(), true), World::default());
+        let mut half = Client::new(1, params(&base(), &base()), true);
+        let (mut server, mut statements) = (Server::new(params(&base(), &base()), 2), Statements::default());
+        let mut parts = vec![super::parse("", "COPY t FROM STDIN"), super::bind(""), super::execute()];
+        if early {
+            parts.push(super::sync());
+        }
+        let mut down = BytesMut::new();
+        let mut exchange = Exchange { client: &mut half, server: &mut server, statements: &mut statements };
+        exchange.requests(&parts.concat(), &mut down).unwrap();
+        server.conclude();
+        let mut sent = server.up.split();
+        for _ in 0..100 {
+            // The server is slower than we are: it takes a message at a time.
+            let total = 1 + sent.get(1..5).map_or(0, |length| u32::from_be_bytes(length.try_into().unwrap()) as usize);
+            let one = sent.split_to(total.min(sent.len()));
+            session.take(&one, &mut world);
+            let heard = session.out.split();
+            Exchange { client: &mut half, server: &mut server, statements: &mut statements }.answers(&heard, &mut down).unwrap();
+            if server.is_at_rest() {
+                break;
+            }
+            server.conclude();
+            sent.extend_from_slice(&server.up.split());
+        }
+        assert!(server.is_at_rest(), "early {early}");
+        session.take(&sent, &mut world);
+        assert!(session.out.is_empty() && session.is_clean(), "early {early}: something more comes: {}", session.out.escape_ascii());
+        assert!(world.log.is_empty());
+    }
 }
