@@ -2,12 +2,12 @@
 //! rulings out.
 //!
 //! **What holds**: over all proxies, the connections they have never exceed what there is to divide, given that
-//! 1. an answer is at most [`PROPAGATION`] old, and every proxy gets one at least every [`LOOK`] + [`ANSWER`];
-//! 2. who is told to shrink has done so within [`GIVE_UP`], busy connections included (`Budget::recall`);
+//! 1. an answer is at most `PROPAGATION` old, and every proxy gets one at least every [`LOOK`] + [`ANSWER`];
+//! 2. who is told to shrink has done so within `GIVE_UP`, busy connections included (`Budget::recall`);
 //! 3. a proxy is listed for as long as it has connections, or for all but the last `SETTLE - PROPAGATION` of that time (a drain).
 //!
-//! **Why**: a proxy has nothing until it has seen *itself* listed for [`SETTLE`]. By then every other proxy has seen it too ([`PROPAGATION`]
-//! and a look later at the latest) and has shrunk ([`GIVE_UP`]): `SETTLE` is the sum of the three. So each of the `n` that have anything has
+//! **Why**: a proxy has nothing until it has seen *itself* listed for [`SETTLE`]. By then every other proxy has seen it too (`PROPAGATION`
+//! and a look later at the latest) and has shrunk (`GIVE_UP`): `SETTLE` is the sum of the three. So each of the `n` that have anything has
 //! counted at least `n`, and has at most the `n`th part. Being alone in the answer is no reason to begin earlier: two that start together
 //! would both be. Who counts fewer than before grows only when that has lasted for [`SETTLE`], for the one that has gone may be draining.
 //!
