@@ -307,7 +307,7 @@ impl Exchange<'_> {
         self.server.copying = false;
         self.server.rounds.queries += 1;
         self.server.rounds.transactions += u32::from(status == b'I');
-        if !failed && !done.is_empty() {
+        if !done.is_empty() {
             self.follow(done, before == b'I' && status == b'I', &mut said.before);
         }
         self.server.answered = true;

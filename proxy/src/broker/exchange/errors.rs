@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::answers::Said;
-use super::replies::{Expect, Undo};
+use super::replies::{Expect, Follow, Undo};
 use super::statements::Statement;
 use super::wire::OUR_NAME;
 use super::{Exchange, Unit};
@@ -15,7 +15,8 @@ impl Exchange<'_> {
     pub(super) fn error(&mut self, body: &[u8], said: &mut Said) -> bool {
         self.server.failed = true;
         self.server.answered = true;
-        self.server.done.clear();
+        // It was committed at once, whatever fails behind it.
+        self.server.done.retain(|follow| *follow == Follow::DiscardAll);
         self.server.copying = false;
         let code = SqlState::of_error(body);
         let code = code.as_ref().map_or("", SqlState::as_str);
