@@ -74,12 +74,6 @@ impl Link {
         (&mut self.connection.stream, &mut self.server)
     }
 
-    /// The beginning of a message whose rest is still to come, if any: whoever reads from the stream begins with this. Nearly always empty.
-    #[must_use]
-    pub fn take_early(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.connection.early)
-    }
-
     /// What cancels its query.
     #[must_use]
     pub fn cancel_key(&self) -> CancelKey {

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::rc::Rc;
 
 /// Settings by name. Names are kept as first seen and compared without case, as the server compares them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,11 +124,5 @@ impl Params {
             .filter(|(key, _)| !MEANINGLESS.contains(key))
             .collect();
         u128::from(keys.0.hash_one(&all)) << 64 | u128::from(keys.1.hash_one(&all))
-    }
-
-    /// True when nothing has to be set. Cheap for those that share one allocation.
-    #[must_use]
-    pub fn suits(self: &Rc<Self>, wanted: &Rc<Self>) -> bool {
-        Rc::ptr_eq(self, wanted) || self.changes_to(wanted).is_empty()
     }
 }

@@ -111,7 +111,7 @@ async fn a_link_is_opened_and_told_about_the_server() {
         let mut link = bench.open().await;
         assert_eq!(link.server.base.value(b"session_authorization"), Some(&b"harbor"[..]));
         assert_eq!(link.server.base.value(b"application_name"), Some(&b""[..]));
-        assert!(link.server.base.all_reported().count() >= 13 && link.server.params.suits(&link.server.base));
+        assert!(link.server.base.all_reported().count() >= 13 && link.server.params.changes_to(&link.server.base).is_empty());
         let pid: u32 = bench.postgres.sql("select pid from pg_stat_activity where usename = 'harbor'").await.unwrap().parse().unwrap();
         assert_eq!(link.cancel_key().process, pid);
         let probe = &mut Context::from_waker(std::task::Waker::noop());
