@@ -46,6 +46,9 @@ use crate::postgres::traces::Traces;
 /// Type byte and length.
 const HEADER_BYTES: usize = 5;
 
+/// No client has this number.
+const SEVERAL: u32 = u32::MAX;
+
 /// With so many answers due, nothing more is read from the client.
 const MAX_OWED: usize = 16 * 1024;
 /// With so many bytes waiting for the server, nothing more is read from the client.
@@ -102,8 +105,8 @@ pub struct Server {
     doubtful: bool,
     /// The question has failed: it is worth asking after the next request.
     ask_again: bool,
-    /// Whose requests it has carried last.
-    last_client: u32,
+    /// Who alone has used it since sequences were last discarded; 0: nobody, [`SEVERAL`]: more than one client.
+    sole_client: u32,
     /// The last ReadyForQuery's: `I`, `T` or `E`.
     status: u8,
     replies: Replies,
@@ -211,7 +214,7 @@ impl Server {
             noted: false,
             doubtful: false,
             ask_again: false,
-            last_client: 0,
+            sole_client: 0,
             status: b'I',
             replies: Replies::default(),
             prepared: Prepared::new(limit),
@@ -262,6 +265,11 @@ impl Server {
             && !self.unsynced
             && !self.skipping
             && !self.copying
+    }
+
+    /// This client uses it.
+    fn used_by(&mut self, client: u32) {
+        self.sole_client = if [0, client].contains(&self.sole_client) { client } else { SEVERAL };
     }
 
     /// Nothing is owed to the client; a transaction may be open.

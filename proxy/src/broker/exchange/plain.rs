@@ -31,6 +31,7 @@ impl From<Plain> for Server {
     /// What was prepared by the other worker's clients nobody here can use: it goes as its place is needed.
     fn from(plain: Plain) -> Self {
         let mut server = Self::new(Rc::new(plain.base), 1);
+        server.sole_client = super::SEVERAL;
         server.prepared = Prepared::of_strangers(plain.prepared);
         if !plain.params.changes_to(&server.base).is_empty() {
             server.params = Rc::new(plain.params);

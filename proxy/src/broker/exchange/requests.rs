@@ -77,7 +77,7 @@ impl Exchange<'_> {
                     if within_bounds && self.server.is_full() {
                         break;
                     }
-                    self.server.last_client = self.client.id;
+                    self.server.used_by(self.client.id);
                     let Some(taken) = self.begin(kind, total, rest)? else { break };
                     self.server.unit_state = Unit::Spoilt;
                     rest = rest.get(taken..).unwrap_or_default();
@@ -116,7 +116,7 @@ impl Exchange<'_> {
 
     fn note_unit(&mut self, kind: u8, message: &[u8]) {
         let server = &mut *self.server;
-        server.last_client = self.client.id;
+        server.used_by(self.client.id);
         let fits = server.unit.len() + message.len() <= MAX_UNIT_BYTES && matches!(kind, b'P' | b'B' | b'D' | b'E' | b'C' | b'S');
         server.unit_state = match server.unit_state {
             Unit::Open if fits => {

@@ -75,13 +75,13 @@ impl Exchange<'_> {
         let server = &mut *self.server;
         if !self.client.rewrites
             || !self.client.counts_on_sequences
-            || server.last_client == self.client.id
+            || [0, self.client.id].contains(&server.sole_client)
             || server.unsynced
             || server.status != b'I'
         {
             return;
         }
-        server.last_client = self.client.id;
+        server.sole_client = self.client.id;
         message_with_rest(&mut server.up, b'Q', 0, |up| up.extend_from_slice(b"DISCARD SEQUENCES\0"));
         server.unnamed = None;
         server.replies.push(Expect::Settings);

@@ -448,3 +448,19 @@ fn few_bytes_that_become_many_wait() {
     let taken = Exchange { client, server, statements }.requests(&flood, &mut BytesMut::new()).unwrap();
     assert!(taken < flood.len() / 5);
 }
+
+#[test]
+fn what_sequences_gave_to_another_is_not_seen_however_often_the_connection_was_used_since() {
+    let mut pair = Pair::new();
+    let ask = |pair: &mut Pair, text: &str| {
+        let up = pair.send(&[query(text)]).0;
+        pair.answer(&[complete("SELECT 1"), ready(b'I')]);
+        up
+    };
+    ask(&mut pair, "SELECT nextval('s')");
+    pair.next_client();
+    assert_eq!(ask(&mut pair, "SELECT 1"), query("SELECT 1"));
+    ask(&mut pair, "SELECT 2");
+    let (up, _) = pair.send(&[query("SELECT lastval()")]);
+    assert_eq!(up, [query("DISCARD SEQUENCES"), query("SELECT lastval()")].concat());
+}
