@@ -83,6 +83,16 @@ pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     let _ = timeout(LINGER, over).await;
 }
 
+/// Writes `unsent`, which may take [`LINGER`] at most, and closes as [`linger`] does. One that has gone needs no last words.
+pub async fn part(stream: &mut Stream, unsent: &[u8]) {
+    let _ = timeout(LINGER, async {
+        stream.write_all(unsent).await?;
+        stream.flush().await
+    })
+    .await;
+    linger(stream).await;
+}
+
 impl Stream {
     /// The socket beneath.
     #[must_use]

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Lent, Next, Visit, poll_up};
@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Side};
 use crate::metrics::{CloseReason, EvictReason};
 use crate::postgres::reply;
 use crate::relay::Report;
-use crate::stream::{LINGER, Stream, linger, with_buffer};
+use crate::stream::{part, with_buffer};
 use crate::tls;
 
 /// How long after it was accepted a client may take to say its first word, though the process drains.
@@ -100,7 +100,7 @@ impl Visit {
 
     /// The client's socket is closed first: it need not wait for what becomes of the connection.
     pub(super) async fn leave(self, end: End) -> Report {
-        let Self { broker, guest, stream, half, mut down, lease, bytes_up, bytes_down, .. } = self;
+        let Self { broker, guest, mut stream, half, mut down, lease, bytes_up, bytes_down, .. } = self;
         let (reason, error) = match &end {
             End::Left => (CloseReason::Client, None),
             End::ClientBroke(error) => (CloseReason::ClientError, Some(Error::io(Side::Client, error))),
@@ -149,7 +149,7 @@ impl Visit {
         match end {
             End::Cut => stream.reset(),
             End::ClientBroke(_) => {}
-            _ => part(stream, &down).await,
+            _ => part(&mut stream, &down).await,
         }
         Report { reason, error, bytes_up, bytes_down }
     }
@@ -220,15 +220,4 @@ async fn come_to_rest(lent: &mut Lent, half: &mut exchange::Client, broker: &Bro
         }
     })
     .await
-}
-
-/// Writes what is left and closes in good order, within the time that [`linger`] takes.
-async fn part(mut stream: Stream, unsent: &[u8]) {
-    // One that has gone needs no last words.
-    let _ = timeout(LINGER, async {
-        stream.write_all(unsent).await?;
-        stream.flush().await
-    })
-    .await;
-    linger(&mut stream).await;
 }

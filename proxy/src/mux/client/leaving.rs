@@ -9,7 +9,7 @@ use super::super::outlet::Fate;
 use crate::error::{Error, Kind, Side};
 use crate::metrics::CloseReason;
 use crate::relay::Report;
-use crate::stream::{Stream, linger};
+use crate::stream::part;
 
 use super::{Client, Next};
 
@@ -121,16 +121,4 @@ impl Client {
         }
         Report { reason, error, bytes_up: self.bytes_up, bytes_down }
     }
-}
-
-/// Writes what is left and closes in good order, within the time that [`linger`] takes.
-async fn part(stream: &mut Stream, unsent: &[u8]) {
-    use tokio::io::AsyncWriteExt as _;
-    // One that has gone needs no last words.
-    let _ = tokio::time::timeout(crate::stream::LINGER, async {
-        stream.write_all(unsent).await?;
-        stream.flush().await
-    })
-    .await;
-    linger(stream).await;
 }
