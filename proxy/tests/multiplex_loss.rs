@@ -116,7 +116,7 @@ async fn a_client_in_a_transaction_is_closed(mode: Mode) {
 }
 
 async fn while_the_server_is_away_everybody_is_told(mode: Mode) {
-    let bed = Bed::with(mode, |redis| redis, &["--pool-wait-timeout", "500ms", "--connect-timeout", "500ms"]).await;
+    let bed = Bed::with(mode, |redis| redis, &["--pool-wait-timeout", "2s", "--connect-timeout", "2s"]).await;
     let mut idle = greeted(&bed).await;
     bed.gate.refuse().await.unwrap();
     bed.gate.cut();
@@ -124,13 +124,13 @@ async fn while_the_server_is_away_everybody_is_told(mode: Mode) {
     // An error or the end, never silence: Harbor's workers have no timeout of their own.
     let told = idle.try_ask(&["PING"]).await;
     assert!(told.as_ref().map_or(true, Value::is_error), "{told:?}");
-    assert!(started.elapsed() < Duration::from_secs(3), "it took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(6), "it took {:?}", started.elapsed());
     if mode != Mode::Direct {
         let started = Instant::now();
         let mut fresh = bed.resp().await;
         let told = fresh.try_ask(&["PING"]).await;
         assert!(told.as_ref().map_or(true, Value::is_error), "{told:?}");
-        assert!(started.elapsed() < Duration::from_secs(3), "it took {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(6), "it took {:?}", started.elapsed());
     }
     bed.gate.clear().await.unwrap();
     recovers(&bed).await;

@@ -286,7 +286,7 @@ fn unsaid(verdict: &Verdict, before: &State, after: &State) -> Vec<String> {
         let followed = match &verdict.command {
             Some(Command::Set { name: set, .. }) => **set == *name.to_ascii_lowercase().as_bytes(),
             Some(Command::ResetAll | Command::DiscardAll) => true,
-            _ => false,
+            _ => verdict.resets,
         };
         let loaded = name.starts_with("auto_explain.") && verdict.leaves.has(Traces::LOAD);
         if !followed && !loaded && !verdict.leaves.has(Traces::SETTING) && !all {

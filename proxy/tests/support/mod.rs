@@ -25,7 +25,7 @@ use tokio_rustls::server::TlsStream;
 /// The program under test; absolute, so that nothing depends on the working directory.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_redis-tls-proxy");
 /// For what should happen at once.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A proxy in front of one server.
 pub(crate) struct Front {
