@@ -1,0 +1,229 @@
+//! The secrets of one installation: a folder of its owner's alone (0700), a file (0600) for each secret.
+//!
+//! It is what the Secrets in the cluster are made from. It is no state: what it lacks and the API can tell again (database passwords) is
+//! asked for again, what nobody can tell again (a Spaces secret) is made anew.
+
+use std::fmt;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use secrecy::{ExposeSecret, SecretString};
+
+/// Each secret, by the name of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entry {
+    /// What Harbor uses at the proxy; not known outside the cluster.
+    ClientPassword,
+    /// Of the PostgreSQL user that the proxy logs in as.
+    PostgresPassword,
+    /// Of the Valkey user that the proxy logs in as.
+    ValkeyPassword,
+    /// Of the bucket; not secret by itself, but of no use without its other half.
+    SpacesAccessKey,
+    /// Told once, when the key is made.
+    SpacesSecretKey,
+    /// Of Harbor's user `admin`; used at its first start only.
+    HarborAdminPassword,
+    /// Encrypts what Harbor keeps in its database. 16 characters; losing it loses those.
+    HarborSecretKey,
+    /// Among Harbor's components.
+    HarborCoreSecret,
+    /// 32 characters.
+    HarborXsrfKey,
+    /// Among Harbor's components.
+    HarborJobserviceSecret,
+    /// Among Harbor's components.
+    HarborRegistrySecret,
+    /// What Harbor's core uses at its registry.
+    HarborRegistryPassword,
+    /// The same, as the registry wants it: `user:bcrypt`.
+    HarborRegistryHtpasswd,
+    /// Signs the tokens of docker's login: a certificate, PEM.
+    HarborTokenCertificate,
+    /// Its RSA key, PEM.
+    HarborTokenKey,
+}
+
+impl Entry {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::ClientPassword,
+        Self::PostgresPassword,
+        Self::ValkeyPassword,
+        Self::SpacesAccessKey,
+        Self::SpacesSecretKey,
+        Self::HarborAdminPassword,
+        Self::HarborSecretKey,
+        Self::HarborCoreSecret,
+        Self::HarborXsrfKey,
+        Self::HarborJobserviceSecret,
+        Self::HarborRegistrySecret,
+        Self::HarborRegistryPassword,
+        Self::HarborRegistryHtpasswd,
+        Self::HarborTokenCertificate,
+        Self::HarborTokenKey,
+    ];
+
+    /// Its file in the folder.
+    #[must_use]
+    pub const fn file(self) -> &'static str {
+        match self {
+            Self::ClientPassword => "client-password",
+            Self::PostgresPassword => "postgres-password",
+            Self::ValkeyPassword => "valkey-password",
+            Self::SpacesAccessKey => "spaces-access-key",
+            Self::SpacesSecretKey => "spaces-secret-key",
+            Self::HarborAdminPassword => "harbor-admin-password",
+            Self::HarborSecretKey => "harbor-secret-key",
+            Self::HarborCoreSecret => "harbor-core-secret",
+            Self::HarborXsrfKey => "harbor-xsrf-key",
+            Self::HarborJobserviceSecret => "harbor-jobservice-secret",
+            Self::HarborRegistrySecret => "harbor-registry-secret",
+            Self::HarborRegistryPassword => "harbor-registry-password",
+            Self::HarborRegistryHtpasswd => "harbor-registry-htpasswd",
+            Self::HarborTokenCertificate => "harbor-token.crt",
+            Self::HarborTokenKey => "harbor-token.key",
+        }
+    }
+}
+
+/// The folder. Locked for as long as this lives: two runs with one folder take turns.
+pub struct Keyring {
+    folder: PathBuf,
+    /// Dropping it unlocks.
+    _lock: fs::File,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl Keyring {
+    /// Opens the folder, makes it where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made, when others can read it, or when another run has it.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let shown = folder.display();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("{shown} cannot be made"))?;
+        let mode = fs::metadata(folder).with_context(|| format!("{shown} cannot be read"))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            bail!("{shown} holds secrets, and others may read it (mode {:o}); close it with `chmod 700 {shown}`", mode & 0o777);
+        }
+        let lock = private(&folder.join(".lock")).with_context(|| format!("{shown} cannot be written to"))?;
+        if let Err(error) = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            if error == rustix::io::Errno::WOULDBLOCK {
+                bail!("another doks-harbor is at work with {shown}; wait for it to end");
+            }
+            return Err(error).with_context(|| format!("{shown} cannot be locked"));
+        }
+        // A folder in a repository must not be committed by accident.
+        write(folder, ".gitignore", b"*\n")?;
+        Ok(Self { folder: folder.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// One secret, if it is there.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read, or is not text.
+    pub fn get(&self, entry: Entry) -> Result<Option<SecretString>> {
+        let path = self.folder.join(entry.file());
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+        }
+    }
+
+    /// Writes one secret, in one go: after a crash the file holds the old or the new one.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn put(&self, entry: Entry, secret: &SecretString) -> Result<()> {
+        write(&self.folder, entry.file(), secret.expose_secret().as_bytes())
+    }
+
+    /// Removes one secret; that it is not there is no error.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn forget(&self, entry: Entry) -> Result<()> {
+        let path = self.folder.join(entry.file());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("{} cannot be removed", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A file that only its owner can read.
+fn private(path: &Path) -> std::io::Result<fs::File> {
+    fs::OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(path)
+}
+
+fn write(folder: &Path, file: &str, content: &[u8]) -> Result<()> {
+    let path = folder.join(file);
+    let save = || {
+        let mut new = tempfile::NamedTempFile::new_in(folder)?;
+        new.write_all(content)?;
+        new.as_file().sync_all()?;
+        new.persist(&path)?;
+        // The name, too, must outlive a crash.
+        fs::File::open(folder)?.sync_all()
+    };
+    save().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_kept_for_their_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let keyring = Keyring::open(&path).unwrap();
+        assert!(keyring.get(Entry::SpacesSecretKey).unwrap().is_none());
+        keyring.put(Entry::SpacesSecretKey, &"s3cret".into()).unwrap();
+        assert_eq!(keyring.get(Entry::SpacesSecretKey).unwrap().unwrap().expose_secret(), "s3cret");
+        for entry in fs::read_dir(&path).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.file_name());
+        }
+        assert!(!format!("{keyring:?}").contains("s3cret"));
+        keyring.forget(Entry::SpacesSecretKey).unwrap();
+        keyring.forget(Entry::SpacesSecretKey).unwrap();
+        assert!(keyring.get(Entry::SpacesSecretKey).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_second_run_and_an_open_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let first = Keyring::open(&path).unwrap();
+        assert!(Keyring::open(&path).unwrap_err().to_string().contains("another doks-harbor"));
+        drop(first);
+        drop(Keyring::open(&path).unwrap());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(Keyring::open(&path).unwrap_err().to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn each_entry_has_a_file_of_its_own() {
+        let files: std::collections::BTreeSet<_> = Entry::ALL.iter().map(|entry| entry.file()).collect();
+        assert_eq!(files.len(), Entry::ALL.len());
+    }
+}

@@ -1,0 +1,37 @@
+//! From one DigitalOcean token to a Harbor behind redis-tls-proxy.
+//!
+//! # The life of a run
+//!
+//! ```text
+//!   doks-harbor.yaml ──► spec ─────┐                       ┌──► report: tables, progress, JSON
+//!                                  ├──► plan ──► apply ────┤
+//!   DigitalOcean ──► observe ──► observed   [pure]   steps └──► keyring: a folder of secrets, for nobody else
+//!                                                  │
+//!                                                facts ──► render [pure] ──► proxy configuration, manifests, Harbor's values
+//! ```
+//!
+//! There is no state file: names derive from the cluster's id ([`names`]), ownership is a tag, and every run looks again ([`observe`]).
+//! [`plan`] says what would change without changing it; [`apply`] goes through its steps, each of which looks before it acts, so that a run
+//! that was interrupted anywhere is finished by the next one.
+//!
+//! # The words
+//!
+//! - **spec**: what the user wants, from the file.
+//! - **observed**: what is there now.
+//! - **plan**: the *steps* from one to the other, with what each costs and how long it takes.
+//! - **facts**: what rendering has to know of the servers. They hold no secret and can be kept in a file.
+//! - **keyring**: the secrets, one file each, readable by their owner alone.
+//! - **adopted**: existed before, belongs to the user: never resized, never deleted.
+//!
+//! # Who may use whom
+//!
+//! [`names`], [`spec`], [`facts`] and [`keyring`] use none of the others. [`digitalocean`] and [`spaces`] speak to servers and know neither
+//! spec nor plan. [`plan`] and [`render`] are pure. Only the commands ([`cli`] and what it calls) know all.
+
+pub mod digitalocean;
+pub mod facts;
+pub mod keyring;
+pub mod names;
+pub mod render;
+pub mod spaces;
+pub mod spec;
