@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::{Method, Response, Url};
-use rusty_s3::actions::{DeleteBucket, DeleteObject, DeleteObjects, GetObject, HeadObject, ObjectIdentifier, PutObject};
+use rusty_s3::actions::{DeleteObject, DeleteObjects, GetObject, HeadObject, ObjectIdentifier, PutObject};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use secrecy::ExposeSecret;
 
