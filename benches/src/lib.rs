@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`certs`] | a certificate authority made at run time, and certificates with every fault |
 //! | [`redis`], [`postgres`] | the real servers with TLS, on free ports, killed when dropped |
+//! | [`s3`] | Ceph's S3 gateway, and a stand-in for it with faults |
 //! | [`gate`] | a TCP link that can be made slow, frozen, cut, reset or poisoned while it carries traffic |
 //! | [`hosts`] | a name that moves from address to address under a running program |
 //! | [`proxy`] | the program under test, with its metrics and status |
@@ -22,6 +23,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod resp;
+pub mod s3;
 pub mod tls;
 pub mod usage;
 pub mod wait;
