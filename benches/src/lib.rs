@@ -16,6 +16,7 @@
 //! side by side in one process or in many. A server that is not installed is an error that names its Debian package.
 
 pub mod certs;
+pub mod cloud;
 pub mod digitalocean;
 pub mod gate;
 pub mod hosts;
