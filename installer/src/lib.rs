@@ -30,6 +30,7 @@
 
 pub mod digitalocean;
 pub mod facts;
+pub mod http;
 pub mod keyring;
 pub mod names;
 pub mod render;
