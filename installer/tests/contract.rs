@@ -1,4 +1,12 @@
 //! The client and the lab's fake, both judged by DigitalOcean's own document: neither can drift from the API without a test that fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests may say what they expect too"
+)]
 
 #[path = "contract/document.rs"]
 mod document;
