@@ -13,14 +13,16 @@ mod shared;
 
 use std::time::Duration;
 
-use doks_harbor::digitalocean::{Error, Grant, NewSpacesKey, Patience};
+use doks_harbor::digitalocean::{Client, DatabaseStatus, Error, Grant, NewSpacesKey, Patience};
 use lab::digitalocean::{At, Database, Fake, Fault};
+use proptest::collection::vec;
+use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use shared::{client, count, new_database, patience, with_postgres};
 
 /// Ways to lose an answer, with whether the request was done.
-fn losses() -> [(Fault, bool); 7] {
+fn losses() -> [(Fault, bool); 8] {
     [
         (Fault::Before(500), false),
         (Fault::After(500), true),
@@ -29,6 +31,7 @@ fn losses() -> [(Fault, bool); 7] {
         (Fault::CutAfter, true),
         (Fault::Slow(Duration::from_secs(600)), true),
         (Fault::body("<html>"), false),
+        (Fault::body(r#"{"database":{},"user":{},"db":{},"key":{}}"#), false),
     ]
 }
 
@@ -172,4 +175,56 @@ async fn keys_that_are_always_lost_end_with_an_error_and_leave_nothing() {
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     assert_eq!(fake.world(|world| world.keys.len()), 0);
     assert_eq!(count(&fake, "POST /v2/spaces/keys"), 3);
+}
+
+/// What goes wrong with some of the first requests.
+fn troubles() -> impl Strategy<Value = Vec<(usize, Fault)>> {
+    let fault = prop_oneof![
+        Just(Fault::Before(500)),
+        Just(Fault::Before(503)),
+        Just(Fault::After(500)),
+        Just(Fault::After(502)),
+        Just(Fault::Burst(0)),
+        Just(Fault::Hour(0)),
+        Just(Fault::CutBefore),
+        Just(Fault::CutAfter),
+        Just(Fault::body("<html>")),
+    ];
+    vec((1..40_usize, fault), 0..14)
+}
+
+/// Everything that has to be made, as somebody does who tries again after each error.
+async fn make_all(client: &Client) {
+    let database = loop {
+        if let Ok(made) = client.create_database(&new_database("harbor-pg-1")).await {
+            break made;
+        }
+    };
+    while client.database(&database.id).await.ok().flatten().is_none_or(|seen| seen.status != DatabaseStatus::Online) {}
+    while client.create_database_user(&database.id, "harbor").await.is_err() {}
+    while client.create_db(&database.id, "registry").await.is_err() {}
+    let new = NewSpacesKey { name: "harbor-1".to_owned(), grants: vec![Grant::on("harbor-1")] };
+    while client.create_spaces_key(&new).await.is_err() {
+        // As every run begins: a key whose secret nobody has is worth nothing.
+        for key in client.spaces_keys(&new.name).await.unwrap_or_default() {
+            let _ = client.delete_spaces_key(&key.access_key).await;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_goes_wrong_the_end_is_the_same(troubles in troubles()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let make = |troubles: &[(usize, Fault)]| {
+            let fake = Fake::builder().hidden_polls(1).unlisted_polls(1).creating_polls(1).start().unwrap();
+            for (number, fault) in troubles {
+                fake.fault(At::Request(*number), fault.clone());
+            }
+            runtime.block_on(make_all(&client(&fake)));
+            fake.snapshot()
+        };
+        prop_assert_eq!(make(&troubles), make(&[]));
+    }
 }

@@ -68,23 +68,23 @@ impl Client {
 
     /// The list in this field, where the API's document knows no pages; it may have some nevertheless.
     pub(super) async fn list<T: DeserializeOwned>(&self, path: &str, field: &'static str) -> Result<Vec<T>> {
-        self.follow(path, String::new(), field).await
+        self.follow(path, String::new(), field, pages::items).await
     }
 
     /// All pages of the list in this field. `query` is more than the pages, or empty.
     pub(super) async fn pages<T: DeserializeOwned>(&self, path: &str, query: &str, field: &'static str) -> Result<Vec<T>> {
         let query = if query.is_empty() { PAGE.to_owned() } else { format!("{query}&{PAGE}") };
-        self.follow(path, query, field).await
+        self.follow(path, query, field, pages::items_of_page).await
     }
 
-    async fn follow<T: DeserializeOwned>(&self, path: &str, query: String, field: &'static str) -> Result<Vec<T>> {
+    async fn follow<T>(&self, path: &str, query: String, field: &'static str, items_of: pages::Items<T>) -> Result<Vec<T>> {
         let malformed = |why: String| Error::malformed(format!("GET {path}"), why);
         let (mut items, mut trail) = (Vec::new(), pages::Trail::from(query));
         loop {
             let query = trail.here();
             let url = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
             let mut answer: Map<String, Value> = self.get(&url).await?;
-            items.extend(pages::items::<T>(&mut answer, field).map_err(malformed)?);
+            items.extend(items_of(&mut answer, field).map_err(malformed)?);
             if !trail.go_on(path, &answer).map_err(malformed)? {
                 return Ok(items);
             }

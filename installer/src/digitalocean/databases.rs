@@ -53,10 +53,13 @@ impl Client {
         struct Answer {
             database: DatabaseCluster,
         }
-        let is_it = |other: &DatabaseCluster| other.name == new.name && other.engine == new.engine;
+        let is_it = |other: &DatabaseCluster| other.name == new.name && other.engine == new.engine && !other.id.is_empty();
         make::make(
             self,
-            async || Ok(self.post::<_, Answer>("/v2/databases", new).await?.database),
+            async || {
+                let made = self.post::<_, Answer>("/v2/databases", new).await?.database;
+                make::is_it(is_it(&made), made, "/v2/databases")
+            },
             async || Ok(self.databases().await?.into_iter().find(is_it)),
         )
         .await

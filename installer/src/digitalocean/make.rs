@@ -36,3 +36,8 @@ pub(super) async fn make<T>(client: &Client, create: impl AsyncFn() -> Result<T>
 pub(super) fn is_unsure(error: &Error) -> bool {
     matches!(error, Error::Lost { .. } | Error::Malformed { .. })
 }
+
+/// Made, if the answer speaks of what was asked for.
+pub(super) fn is_it<T>(is_it: bool, made: T, path: &str) -> Result<T> {
+    if is_it { Ok(made) } else { Err(Error::malformed(format!("POST {path}"), "it speaks of something else".to_owned())) }
+}

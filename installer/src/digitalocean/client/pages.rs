@@ -50,15 +50,22 @@ impl Trail {
     }
 }
 
-/// The items of a page. `null` is an empty list, and so is an answer that has nothing at all; but a field that is missing beside others
-/// is not, as "no rule" must never be read out of an answer that speaks of something else.
-pub(super) fn items<T: DeserializeOwned>(answer: &mut Map<String, Value>, field: &str) -> Result<Vec<T>, String> {
+/// How the items of an answer are read.
+pub(super) type Items<T> = fn(&mut Map<String, Value>, &str) -> Result<Vec<T>, String>;
+
+/// The items of a page; `null` is none. A field that is missing is an error: "nothing is there" must never be read out of an answer that
+/// speaks of something else.
+pub(super) fn items_of_page<T: DeserializeOwned>(answer: &mut Map<String, Value>, field: &str) -> Result<Vec<T>, String> {
     match answer.remove(field) {
         Some(Value::Null) => Ok(Vec::new()),
         Some(items) => serde_json::from_value(items).map_err(|error| format!("{field}: {}", words::unreadable(&error))),
-        None if answer.keys().all(|name| name == "links" || name == "meta") => Ok(Vec::new()),
         None => Err(format!("it has no {field}")),
     }
+}
+
+/// The items of a list that has no pages: these may also be nothing at all, `{}`.
+pub(super) fn items<T: DeserializeOwned>(answer: &mut Map<String, Value>, field: &str) -> Result<Vec<T>, String> {
+    if answer.is_empty() { Ok(Vec::new()) } else { items_of_page(answer, field) }
 }
 
 #[cfg(test)]
@@ -110,6 +117,7 @@ mod tests {
         assert_eq!(read(json!({ "rules": [1, 2] })), Ok(vec![1, 2]));
         assert_eq!(read(json!({ "rules": null, "links": {} })), Ok(vec![]));
         assert_eq!(read(json!({})), Ok(vec![]));
+        assert!(items_of_page::<u8>(&mut Map::new(), "rules").is_err());
         assert!(read(json!({ "message": "hello" })).is_err());
         assert!(read(json!({ "rules": "s3cret" })).is_err_and(|why| !why.contains("s3cret")));
     }

@@ -24,7 +24,11 @@ impl Client {
     pub async fn create_database_user(&self, id: &str, name: &str) -> Result<DatabaseUser> {
         make::make(
             self,
-            async || Ok(self.post::<_, UserAnswer>(&format!("/v2/databases/{id}/users"), &Named { name }).await?.user),
+            async || {
+                let path = format!("/v2/databases/{id}/users");
+                let user = self.post::<_, UserAnswer>(&path, &Named { name }).await?.user;
+                make::is_it(user.name == name, user, &path)
+            },
             async || self.database_user(id, name).await,
         )
         .await
@@ -62,9 +66,17 @@ impl Client {
     /// # Errors
     /// As every call.
     pub async fn create_db(&self, id: &str, name: &str) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Answer {
+            db: Database,
+        }
         make::make(
             self,
-            async || self.post::<_, serde::de::IgnoredAny>(&format!("/v2/databases/{id}/dbs"), &Named { name }).await.map(drop),
+            async || {
+                let path = format!("/v2/databases/{id}/dbs");
+                let db = self.post::<_, Answer>(&path, &Named { name }).await?.db;
+                make::is_it(db.name == name, (), &path)
+            },
             async || Ok(self.dbs(id).await?.iter().any(|db| db.name == name).then_some(())),
         )
         .await
