@@ -20,7 +20,7 @@ pub enum Error {
         /// For its support.
         request_id: Option<String>,
     },
-    /// Sent, and no answer came: nobody knows whether it was done.
+    /// Sent, and no answer came, or one that says nothing (5xx to a create): nobody knows whether it was done.
     #[error("{call}: the answer was lost ({why}); whether it was done is not known")]
     Lost {
         /// Method and path.
@@ -81,6 +81,34 @@ impl Error {
     /// 422 because of a name that exists already, or still.
     #[must_use]
     pub fn is_name_taken(&self) -> bool {
-        matches!(self, Self::Refused { status: 409 | 422, message, .. } if message.contains("not available") || message.contains("exist"))
+        let Self::Refused { status: 409 | 422, message, .. } = self else { return false };
+        let message = message.to_ascii_lowercase();
+        // "region … is not available" and "project does not exist" are something else.
+        ["name is not available", "already exist", "already taken", "already in use"].iter().any(|words| message.contains(words))
+    }
+
+    /// 429 that is not worth waiting for: the message says when it is free again.
+    #[must_use]
+    pub fn is_rate_limited(&self) -> bool {
+        self.status() == Some(429)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_name_is_told_from_other_things_that_are_not_there() {
+        let taken = |status, message: &str| {
+            let message = message.to_owned();
+            Error::Refused { call: String::new(), status, id: String::new(), message, request_id: None }.is_name_taken()
+        };
+        assert!(taken(422, "Cluster name is not available"));
+        assert!(taken(422, "user already exists"));
+        assert!(taken(409, "database name already exists"));
+        assert!(!taken(422, "region nyc2 is not available for valkey"));
+        assert!(!taken(422, "project does not exist"));
+        assert!(!taken(404, "name is not available"));
     }
 }

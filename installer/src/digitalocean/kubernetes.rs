@@ -100,6 +100,6 @@ impl Client {
     /// # Errors
     /// As every call.
     pub async fn clusters(&self) -> Result<Vec<KubernetesCluster>> {
-        self.list("/v2/kubernetes/clusters", "kubernetes_clusters").await
+        self.pages("/v2/kubernetes/clusters", "", "kubernetes_clusters").await
     }
 }

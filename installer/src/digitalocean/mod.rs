@@ -8,17 +8,20 @@ mod client;
 mod databases;
 mod error;
 mod kubernetes;
+mod make;
+mod places;
 mod projects;
 mod spaces_keys;
 mod tags;
 
-pub use account::Account;
-pub use client::Client;
+pub use account::{Account, Team};
+pub use client::{Client, Patience};
 pub use databases::{
-    Availability, Connection, Database, DatabaseCluster, DatabaseStatus, DatabaseUser, Engine, EngineOptions, FirewallRule, Layout,
-    MaintenanceWindow, NewDatabase, Options,
+    Availability, CacheConfig, Connection, Database, DatabaseCluster, DatabaseStatus, DatabaseUser, Engine, EngineOptions, FirewallRule,
+    Layout, MaintenanceWindow, NewDatabase, Options,
 };
 pub use error::{Error, Result};
-pub use kubernetes::{ClusterState, KubernetesCluster, NodePool};
-pub use projects::Project;
+pub use kubernetes::{ClusterState, ClusterStatus, ControlPlaneFirewall, KubernetesCluster, NodePool};
+pub use places::{Region, Vpc};
+pub use projects::{Assigned, Project};
 pub use spaces_keys::{Grant, NewSpacesKey, SpacesKey};

@@ -32,7 +32,7 @@ impl Client {
     /// # Errors
     /// As every call.
     pub async fn projects(&self) -> Result<Vec<Project>> {
-        self.list("/v2/projects", "projects").await
+        self.pages("/v2/projects", "", "projects").await
     }
 
     /// `POST /v2/projects/{id}/resources`: may be sent twice. Every status must be looked at: the call succeeds even if nothing was assigned.

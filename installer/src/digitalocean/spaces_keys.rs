@@ -1,9 +1,16 @@
 //! Keys for Spaces. There is no API for buckets: they are made by the S3 protocol, with such a key.
 
+use std::collections::BTreeSet;
+
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{Client, Result};
+use super::client::encoded;
+use super::{Client, Error, Result, make};
+
+/// Creates whose answer is lost, before that is an error.
+const TRIES: u32 = 3;
+const CREATE: &str = "POST /v2/spaces/keys";
 
 /// What a key may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +71,7 @@ impl Client {
     /// # Errors
     /// As every call.
     pub async fn spaces_keys(&self, name: &str) -> Result<Vec<SpacesKey>> {
-        let found: Vec<SpacesKey> = self.list(&format!("/v2/spaces/keys?name={name}"), "keys").await?;
+        let found: Vec<SpacesKey> = self.pages("/v2/spaces/keys", &format!("name={}", encoded(name)), "keys").await?;
         Ok(found.into_iter().filter(|key| key.name == name).collect())
     }
 
@@ -80,13 +87,48 @@ impl Client {
     /// before, and deleted. Scope `spaces_key:create_credentials`.
     ///
     /// # Errors
-    /// As every call; [`super::Error::is_lost`] never.
+    /// As every call; [`Error::is_lost`] only when not even that look was possible, so that such a key may be left.
     pub async fn create_spaces_key(&self, new: &NewSpacesKey) -> Result<SpacesKey> {
+        let before: BTreeSet<String> = self.spaces_keys(&new.name).await?.into_iter().map(|key| key.access_key).collect();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let error = match self.post_spaces_key(new).await {
+                Err(error) if make::is_unsure(&error) => error,
+                sure => return sure,
+            };
+            self.pause(tries).await;
+            if let Err(why) = self.delete_new_keys(new, &before).await {
+                let (call, why) = (CREATE.to_owned(), format!("{error}; what it may have made was not found again: {why}"));
+                return Err(Error::Lost { call, why });
+            }
+            if tries >= TRIES {
+                let why = format!("no answer that can be used, {TRIES} times, the last: {error}; what that made was deleted again");
+                return Err(Error::Unreachable { call: CREATE.to_owned(), why });
+            }
+        }
+    }
+
+    async fn post_spaces_key(&self, new: &NewSpacesKey) -> Result<SpacesKey> {
         #[derive(Deserialize)]
         struct Answer {
             key: SpacesKey,
         }
-        Ok(self.post::<_, Answer>("/v2/spaces/keys", new).await?.key)
+        let key = self.post::<_, Answer>("/v2/spaces/keys", new).await?.key;
+        match key.secret_key {
+            Some(_) => Ok(key),
+            None => Err(Error::malformed(CREATE.to_owned(), "it has no secret_key".to_owned())),
+        }
+    }
+
+    /// Those of this name and these grants that were not there before.
+    async fn delete_new_keys(&self, new: &NewSpacesKey, before: &BTreeSet<String>) -> Result<()> {
+        for key in self.spaces_keys(&new.name).await? {
+            if !before.contains(&key.access_key) && key.grants == new.grants {
+                self.delete_spaces_key(&key.access_key).await?;
+            }
+        }
+        Ok(())
     }
 
     /// `DELETE /v2/spaces/keys/{access_key}`; that it is gone is no error.
@@ -94,6 +136,6 @@ impl Client {
     /// # Errors
     /// As every call.
     pub async fn delete_spaces_key(&self, access_key: &str) -> Result<()> {
-        self.delete(&format!("/v2/spaces/keys/{access_key}")).await
+        self.delete(&format!("/v2/spaces/keys/{}", encoded(access_key))).await
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::client::encoded;
 use super::{Client, Result};
 
 impl Client {
@@ -14,8 +15,10 @@ impl Client {
         struct Body<'a> {
             name: &'a str,
         }
-        self.post_again::<_, serde::de::IgnoredAny>("/v2/tags", &Body { name }).await?;
-        Ok(())
+        match self.post_again::<_, serde::de::IgnoredAny>("/v2/tags", &Body { name }).await {
+            Err(error) if !error.is_name_taken() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// `POST /v2/tags/{tag}/resources`: tags a database; the tag must exist.
@@ -33,6 +36,6 @@ impl Client {
             resources: [Resource<'a>; 1],
         }
         let body = Body { resources: [Resource { resource_id: id, resource_type: "database" }] };
-        self.post_empty(&format!("/v2/tags/{tag}/resources"), &body).await
+        self.post_empty(&format!("/v2/tags/{}/resources", encoded(tag)), &body).await
     }
 }
