@@ -217,7 +217,8 @@ impl Call<'_> {
     }
 
     fn listing(&self, root: &str, entries: &str, is_truncated: bool) -> Reply {
-        let encoding = if self.asks("encoding-type") { "<EncodingType>url</EncodingType>" } else { "" };
+        // In its list of uploads, the gateway encodes and does not say so.
+        let encoding = if self.asks("encoding-type") && !self.asks("uploads") { "<EncodingType>url</EncodingType>" } else { "" };
         Reply::xml(root, &format!("<IsTruncated>{is_truncated}</IsTruncated>{encoding}{entries}"))
     }
 
