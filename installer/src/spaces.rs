@@ -86,10 +86,14 @@ impl Spaces {
     /// For `https://nyc3.digitaloceanspaces.com`, or another place that speaks like it (`http://127.0.0.1:8480`).
     ///
     /// # Errors
-    /// When the endpoint is no http or https URL.
+    /// When the endpoint is no http or https URL, or has a password in it.
     pub fn new(endpoint: &str, keys: Keys, http: reqwest::Client) -> Result<Self> {
-        let parsed = Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let endpoint = parsed.ok_or_else(|| Error::Endpoint { endpoint: endpoint.to_owned() })?;
+        let is_plain = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host() && !endpoint.contains('@');
+        let Some(endpoint) = Url::parse(endpoint).ok().filter(is_plain) else {
+            // What is before an `@` may be a password.
+            let shown = endpoint.rsplit('@').next().unwrap_or_default();
+            return Err(Error::Endpoint { endpoint: shown.to_owned() });
+        };
         Ok(Self { endpoint, keys, http })
     }
 
@@ -122,12 +126,17 @@ impl Spaces {
             Found::Foreign | Found::Elsewhere => return Ok(Made::Taken),
             Found::Missing => {}
         }
-        // No LocationConstraint: the gateway knows none that has a region's name, and refuses it.
-        match self.send(&Call::new(Method::PUT, bucket)).await {
-            Err(error) if error.is("BucketAlreadyOwnedByYou") => return Ok(Made::Existed),
-            Err(error) if error.status() == Some(409) && !error.is("OperationAborted") => return Ok(Made::Taken),
-            result => result?,
-        };
+        loop {
+            // No LocationConstraint: the gateway knows none that has a region's name, and refuses it.
+            match self.send(&Call::new(Method::PUT, bucket)).await {
+                Ok(_) => break,
+                // The end of a bucket of this name is still under way, which may take minutes.
+                Err(error) if error.is("OperationAborted") && Instant::now() < deadline => {}
+                Err(error) if error.is("BucketAlreadyOwnedByYou") => return Ok(Made::Existed),
+                Err(error) if error.is("BucketAlreadyExists") => return Ok(Made::Taken),
+                Err(error) => return Err(error),
+            }
+        }
         self.agreed(&format!("bucket {bucket} to be seen"), deadline, async || match self.find(bucket).await {
             Ok(Found::Mine) => Ok(()),
             Ok(_) => Err(Error::refused(&Call::new(Method::HEAD, bucket), 404, "NoSuchBucket")),

@@ -40,8 +40,10 @@ pub struct Faults {
     pub delay: Duration,
     /// `If-None-Match` is ignored.
     pub unconditional: bool,
-    /// This object cannot be deleted.
+    /// What begins with this cannot be deleted.
     pub keep: Option<String>,
+    /// Lists show nothing.
+    pub blind: bool,
     /// Deletes are answered well and not done.
     pub forgetful: bool,
 }

@@ -153,10 +153,11 @@ fn listing<'a>(bucket: &'a str, what: &'static str, value: &str) -> Call<'a> {
     Call::new(Method::GET, bucket).query(what, value).query("encoding-type", "url")
 }
 
-/// The name of something in a page, decoded if the server has encoded it.
+/// The name of something in a page, decoded if the server has encoded it: it was asked to, and may not have understood.
 fn name(page: &Element, item: &Element, call: &Call<'_>) -> Result<String> {
     let name = item.text_of("Key").ok_or_else(|| Error::malformed(call, "something in it has no name"))?;
-    if page.text_of("EncodingType") != Some("url") {
+    // Ceph's list of uploads has encoded names and does not say so.
+    if page.text_of("EncodingType") != Some("url") && page.name != "ListMultipartUploadsResult" {
         return Ok(name.to_owned());
     }
     let name = percent_encoding::percent_decode_str(name).decode_utf8();

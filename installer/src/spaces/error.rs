@@ -46,7 +46,7 @@ pub enum Error {
         last: Option<Box<Self>>,
     },
     /// A key did not prove that it can do what Harbor does.
-    #[error("bucket {bucket}, {step}: {cause}\n  {means}")]
+    #[error("bucket {bucket}, {step}: {cause}. {means}")]
     Unproven {
         /// The bucket.
         bucket: String,

@@ -32,8 +32,9 @@ impl Spaces {
     /// Writes an object that is not there yet; true when it is there now and holds these bytes. Of many who try at once one is told so: this is
     /// how a bucket is claimed. The bytes must therefore differ between them (hold an id of the run).
     ///
-    /// It rests on `If-None-Match: *`. The object is looked at before and after as well, for a server that ignores the condition: such a
-    /// server could still tell two that both won, when the second writes after the first has looked again.
+    /// It rests on `If-None-Match: *`, which Ceph's gateway honours also among writes at the same moment. The object is looked at before and
+    /// after as well: for an answer that was lost, and for a server that ignores the condition. Such a server could still tell two that both
+    /// won, when the second has looked before the first writes, and writes after the first has looked again.
     ///
     /// # Errors
     /// As every call.

@@ -32,7 +32,8 @@ impl fmt::Display for Step {
 }
 
 impl Spaces {
-    /// Writes, reads, lists and deletes a small object of a random name, which is gone afterwards whatever happened.
+    /// Writes, reads, lists and deletes a small object of a random name, which is gone afterwards whatever happened. (A bucket that keeps
+    /// versions keeps this one, too.)
     ///
     /// # Errors
     /// [`Error::Unproven`] with the step that failed and what that means.

@@ -6,7 +6,7 @@ use hyper::http::request::Parts;
 
 use super::signature::{self, decoded, encoded, value};
 use super::store::{Bucket, Reply, Store};
-use super::{Grant, take};
+use super::{Faults, Grant, take};
 
 /// In one list.
 const PAGE: usize = 1000;
@@ -101,10 +101,10 @@ impl Call<'_> {
         }
         let upload = format!("2~{}", store.ids);
         let Some(bucket) = store.buckets.get_mut(self.bucket) else { return Reply::error(404, "NoSuchBucket") };
-        if self.object.is_empty() { self.on_bucket(bucket) } else { self.on_object(bucket, id, &upload, &faults) }
+        if self.object.is_empty() { self.on_bucket(bucket, &faults) } else { self.on_object(bucket, id, &upload, &faults) }
     }
 
-    fn on_bucket(&self, bucket: &mut Bucket) -> Reply {
+    fn on_bucket(&self, bucket: &mut Bucket, faults: &Faults) -> Reply {
         match *self.method {
             Method::HEAD => Reply::new(200, ""),
             Method::GET if self.asks("lifecycle") => match &bucket.lifecycle {
@@ -120,6 +120,7 @@ impl Call<'_> {
                 bucket.versioned = self.text().contains("<Status>Enabled</Status>");
                 Reply::new(200, "")
             }
+            Method::GET if faults.blind => self.listing("ListBucketResult", "", false),
             Method::GET if self.asks("versions") => self.list_versions(bucket),
             Method::GET if self.asks("uploads") => self.list_uploads(bucket),
             Method::GET => self.list(bucket),
@@ -127,7 +128,7 @@ impl Call<'_> {
         }
     }
 
-    fn on_object(&self, bucket: &mut Bucket, id: String, upload: &str, faults: &super::Faults) -> Reply {
+    fn on_object(&self, bucket: &mut Bucket, id: String, upload: &str, faults: &Faults) -> Reply {
         match *self.method {
             Method::POST if self.asks("uploads") => {
                 bucket.uploads.insert(upload.to_owned(), self.object.to_owned());
@@ -146,7 +147,7 @@ impl Call<'_> {
                 Reply::new(200, "")
             }
             Method::DELETE if faults.forgetful => Reply::new(204, ""),
-            Method::DELETE if faults.keep.as_deref() == Some(self.object) => Reply::error(403, "AccessDenied"),
+            Method::DELETE if faults.keep.as_ref().is_some_and(|keep| self.object.starts_with(keep)) => Reply::error(403, "AccessDenied"),
             Method::DELETE => {
                 bucket.delete(self.object, self.value("versionId"), id);
                 Reply::new(204, "")
@@ -177,7 +178,7 @@ impl Call<'_> {
         let (keep, forgetful) = (store.faults.keep.clone(), store.faults.forgetful);
         for object in text.split("<Object>").skip(1) {
             let (name, version) = (between(object, "Key").unwrap_or_default(), between(object, "VersionId"));
-            if keep.as_ref() == Some(&name) {
+            if keep.as_ref().is_some_and(|keep| name.starts_with(keep)) {
                 errors += &format!("<Error><Key>{}</Key><Code>AccessDenied</Code><Message></Message></Error>", escaped(&name));
                 continue;
             }
@@ -216,7 +217,8 @@ impl Call<'_> {
     }
 
     fn listing(&self, root: &str, entries: &str, is_truncated: bool) -> Reply {
-        let encoding = if self.asks("encoding-type") { "<EncodingType>url</EncodingType>" } else { "" };
+        // In its list of uploads, the gateway encodes and does not say so.
+        let encoding = if self.asks("encoding-type") && !self.asks("uploads") { "<EncodingType>url</EncodingType>" } else { "" };
         Reply::xml(root, &format!("<IsTruncated>{is_truncated}</IsTruncated>{encoding}{entries}"))
     }
 
