@@ -30,6 +30,7 @@
 
 pub mod digitalocean;
 pub mod facts;
+pub mod harbor_secrets;
 pub mod keyring;
 pub mod names;
 pub mod render;
