@@ -218,8 +218,8 @@ fn find_project(projects: digitalocean::Result<Vec<Project>>, wanted: Option<&st
 async fn postgres(client: &Client, spec: &Spec, cluster: Option<DatabaseCluster>, keyring: Option<&Keyring>) -> Result<ObservedDatabase> {
     let mut seen = ObservedDatabase { cluster, ..ObservedDatabase::default() };
     let Some(id) = seen.online().map(|cluster| cluster.id.clone()) else { return Ok(seen) };
-    let (rules, user, dbs, ca) =
-        tokio::try_join!(client.firewall(&id), client.database_user(&id, &spec.postgres.user), client.dbs(&id), client.ca(&id))?;
+    let asked = tokio::try_join!(client.firewall(&id), client.database_user(&id, &spec.postgres.user), client.dbs(&id), client.ca(&id));
+    let Some((rules, user, dbs, ca)) = unless_too_early(asked, &mut seen)? else { return Ok(seen) };
     seen.has_db = dbs.iter().any(|db| db.name == spec.postgres.database);
     seen.password_kept = kept(keyring, Entry::PostgresPassword, user.as_ref().and_then(|user| user.password.as_ref()))?;
     (seen.rules, seen.user, seen.ca) = (rules, user, Some(ca));
@@ -229,7 +229,8 @@ async fn postgres(client: &Client, spec: &Spec, cluster: Option<DatabaseCluster>
 async fn valkey_or_redis(client: &Client, cluster: Option<DatabaseCluster>, keyring: Option<&Keyring>) -> Result<ObservedDatabase> {
     let mut seen = ObservedDatabase { cluster, ..ObservedDatabase::default() };
     let Some(id) = seen.online().map(|cluster| cluster.id.clone()) else { return Ok(seen) };
-    let (rules, eviction) = tokio::try_join!(client.firewall(&id), client.eviction_policy(&id))?;
+    let asked = tokio::try_join!(client.firewall(&id), client.eviction_policy(&id));
+    let Some((rules, eviction)) = unless_too_early(asked, &mut seen)? else { return Ok(seen) };
     // Valkey has a public certificate; a Redis of before may have one of the project's own authority.
     let ca = client.ca(&id).await;
     seen.ca = match ca {
@@ -241,6 +242,20 @@ async fn valkey_or_redis(client: &Client, cluster: Option<DatabaseCluster>, keyr
     seen.password_kept = kept(keyring, Entry::ValkeyPassword, password)?;
     (seen.rules, seen.eviction) = (rules, Some(eviction));
     Ok(seen)
+}
+
+/// A cluster that the list shows can still be unknown where its parts are asked for: then it does not serve yet, whatever the list says.
+fn unless_too_early<T>(asked: digitalocean::Result<T>, seen: &mut ObservedDatabase) -> Result<Option<T>> {
+    match asked {
+        Ok(answers) => Ok(Some(answers)),
+        Err(error) if error.is_not_found() => {
+            if let Some(cluster) = &mut seen.cluster {
+                cluster.status = DatabaseStatus::Other;
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether the keyring has the live password.

@@ -16,7 +16,7 @@ use super::Run;
 use crate::digitalocean::{Client, Grant, NewSpacesKey, SpacesKey};
 
 use crate::names::Names;
-use crate::observe::observe;
+use crate::observe::Observed;
 use crate::plan::{Item, Step};
 use crate::progress::Task;
 use crate::spaces::{Found, Keys, Made, OWNER, Spaces};
@@ -57,7 +57,7 @@ struct Claim {
     keyring: String,
 }
 
-pub(super) async fn converge(run: &Run<'_>, item: &Item) -> Result<()> {
+pub(super) async fn converge(run: &Run<'_>, observed: &Observed, item: &Item) -> Result<()> {
     if item.steps.is_empty() {
         return Ok(());
     }
@@ -65,7 +65,7 @@ pub(super) async fn converge(run: &Run<'_>, item: &Item) -> Result<()> {
     for step in &item.steps {
         task.say(&step.to_string());
         match step {
-            Step::MakeBucket { bucket, region, adopted } => make(run, &task, bucket, region, *adopted).await?,
+            Step::MakeBucket { bucket, region, adopted } => make(run, observed, &task, bucket, region, *adopted).await?,
             Step::RemoveKey { access_key, .. } => run.client.delete_spaces_key(access_key).await?,
             _ => {}
         }
@@ -80,8 +80,7 @@ pub(super) async fn another_key(run: &Run<'_>, task: &Task, names: &Names, bucke
     new_key(run, task, name, bucket, region).await
 }
 
-async fn make(run: &Run<'_>, task: &Task, bucket: &str, region: &str, adopted: bool) -> Result<()> {
-    let observed = observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
+async fn make(run: &Run<'_>, observed: &Observed, task: &Task, bucket: &str, region: &str, adopted: bool) -> Result<()> {
     let names = &observed.names;
     if let Some(files) = &run.spec.spaces.keys {
         let keys = own_keys(files)?;

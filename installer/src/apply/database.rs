@@ -8,7 +8,7 @@ use super::{Run, TimedOut};
 use crate::digitalocean::{DatabaseStatus, NewDatabase};
 use crate::keyring::Entry;
 use crate::observe::{observe, serves};
-use crate::plan::{Item, Role, Step, plan};
+use crate::plan::{Action, Item, Role, Step, plan};
 use crate::progress::Task;
 
 /// A look that fails so often in a row is no hiccup. The client has tried each of them several times already.
@@ -31,7 +31,7 @@ pub(super) async fn converge(run: &Run<'_>, item: &Item) -> Result<()> {
         }
     }
     // The plan was made when the cluster could not be asked; and somebody may have read it for an hour since.
-    let fresh = if waited || !item.steps.is_empty() { look_again(run, item.role).await.with_context(whose)? } else { Vec::new() };
+    let fresh = if waited || !item.steps.is_empty() { left_to_do(run, item.role).await.with_context(whose)? } else { Vec::new() };
     for step in &fresh {
         task.say(&step.to_string());
         carry_out(run, item.role, &item.name, step).await.with_context(|| format!("{} {}: {step}", item.kind, item.name))?;
@@ -87,15 +87,22 @@ async fn await_online(run: &Run<'_>, item: &Item, id: Option<&str>, task: &Task)
     }
 }
 
-/// What is left to do, now that it can be seen.
-async fn look_again(run: &Run<'_>, role: Role) -> Result<Vec<Step>> {
-    let observed = observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
-    let mut now = plan(run.spec, &observed);
-    if !now.refusals.is_empty() {
-        bail!("{}", now.refusals.join("\n"));
+/// What is left to do here, now that it can be seen. Nobody waits for the other database: look_again would.
+async fn left_to_do(run: &Run<'_>, role: Role) -> Result<Vec<Step>> {
+    let begun = Instant::now();
+    loop {
+        let observed = observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
+        let mut left = plan(run.spec, &observed);
+        // What stands against another resource is told by its own item.
+        let Some(item) = left.items.iter_mut().find(|item| item.role == role) else { return Ok(Vec::new()) };
+        if item.action == Action::Foreign {
+            bail!("{}", left.refusals.join("\n"));
+        }
+        if !item.steps.contains(&Step::AwaitOnline) || begun.elapsed() > run.patience.grace {
+            return Ok(std::mem::take(&mut item.steps));
+        }
+        tokio::time::sleep(run.patience.poll).await;
     }
-    let steps = now.items.iter_mut().find(|item| item.role == role).map(|item| std::mem::take(&mut item.steps));
-    Ok(steps.unwrap_or_default())
 }
 
 /// One step of a cluster that serves. Each may be carried out twice.

@@ -4,7 +4,7 @@
 //! and nothing is undone: a database that was created is never deleted because something else failed. What a killed run can leave behind is
 //! a Spaces key, which the next run knows by its name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use secrecy::SecretString;
@@ -14,7 +14,7 @@ use crate::facts::{Bucket, Cluster, Database, Facts};
 use crate::harbor_secrets;
 use crate::keyring::{Entry, Keyring};
 use crate::observe::{Observed, S3, observe};
-use crate::plan::{Item, Plan, Role, cost, plan};
+use crate::plan::{Action, Item, Plan, Role, Step, cost, plan};
 use crate::progress::Progress;
 use crate::spec::Spec;
 
@@ -77,7 +77,7 @@ pub struct TimedOut {
     pub after: Duration,
 }
 
-/// Carries out what `plan` would show now.
+/// Carries out a plan of what was observed.
 ///
 /// # Errors
 /// The first step that failed, with what it was for; a plan that is refused. What was begun is found again by the next run.
@@ -85,7 +85,7 @@ pub struct TimedOut {
 ///
 /// # Cancel safety
 /// A dropped run leaves what it has made, and [`Temporary`] says which key must be deleted yet.
-pub async fn apply(run: &Run<'_>, planned: &Plan) -> Result<Facts> {
+pub async fn apply(run: &Run<'_>, observed: &Observed, planned: &Plan) -> Result<Facts> {
     if !planned.refusals.is_empty() {
         bail!("{}", planned.refusals.join("\n"));
     }
@@ -94,21 +94,34 @@ pub async fn apply(run: &Run<'_>, planned: &Plan) -> Result<Facts> {
     harbor_secrets(run.keyring)?;
     // All are awaited, also when one fails: what the others have begun is finished, and every failure is told.
     let (postgres, valkey, spaces) =
-        tokio::join!(database::converge(run, postgres), database::converge(run, valkey), converge_spaces(run, spaces));
+        tokio::join!(database::converge(run, postgres), database::converge(run, valkey), converge_spaces(run, observed, spaces));
     let failures: Vec<_> = [postgres, valkey, spaces].into_iter().filter_map(Result::err).collect();
     if let Some(worst) = worst(failures) {
         return Err(worst);
     }
-    let observed = observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
-    let left = plan(run.spec, &observed);
+    let (observed, left) = look_again(run).await?;
     if !left.is_empty() || !left.refusals.is_empty() {
         bail!("something changes these resources at the same time: after all steps there is still something to do\n{left}");
     }
     facts(run.spec, &observed, run.s3)
 }
 
-async fn converge_spaces(run: &Run<'_>, item: &Item) -> Result<()> {
-    bucket::converge(run, item).await.with_context(|| format!("{} {}", item.kind, item.name))
+async fn converge_spaces(run: &Run<'_>, observed: &Observed, item: &Item) -> Result<()> {
+    bucket::converge(run, observed, item).await.with_context(|| format!("{} {}", item.kind, item.name))
+}
+
+/// What is there now and what is left to do; a database that does not quite serve yet is given its time.
+async fn look_again(run: &Run<'_>) -> Result<(Observed, Plan)> {
+    let begun = Instant::now();
+    loop {
+        let observed = observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
+        let left = plan(run.spec, &observed);
+        let early = left.items.iter().any(|item| item.steps.contains(&Step::AwaitOnline) && item.action != Action::Create);
+        if !early || begun.elapsed() > run.patience.grace {
+            return Ok((observed, left));
+        }
+        tokio::time::sleep(run.patience.poll).await;
+    }
 }
 
 /// One error for all: a failure before one that only takes long, since running again would meet it again.

@@ -26,7 +26,8 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
         complain(report.to_string().trim_end());
         return Ok(PREFLIGHT);
     }
-    let planned = plan(spec, &sight.complete(client, s3, spec, Some(&keyring)).await?);
+    let observed = sight.complete(client, s3, spec, Some(&keyring)).await?;
+    let planned = plan(spec, &observed);
     if shared.output == Output::Text {
         show(Output::Text, &planned)?;
     }
@@ -44,7 +45,7 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
     let temporary = Temporary::default();
     let patience = Patience { online: args.timeout, poll: args.poll, ..Patience::default() };
     let run = Run { client, s3, spec, keyring: &keyring, progress: &progress, patience, temporary: &temporary };
-    let Some(outcome) = unless_interrupted(apply(&run, &planned)).await else {
+    let Some(outcome) = unless_interrupted(apply(&run, &observed, &planned)).await else {
         complain("interrupted; nothing is lost: run `doks-harbor apply` again, it goes on from here");
         // Once more Ctrl-C, and this is left to the next run, too.
         if let Some(Ok(removed)) = unless_interrupted(tokio::time::timeout(LAST_WORDS, temporary.remove(client))).await {

@@ -38,7 +38,7 @@ impl Spaces {
     /// # Errors
     /// [`Error::Unproven`] with the step that failed and what that means.
     pub async fn prove(&self, bucket: &str) -> Result<()> {
-        let name = format!("{FOLDER}proof-{:032x}", fastrand::u128(..));
+        let name = format!("{FOLDER}proof");
         let outcome = self.steps(bucket, &name).await;
         if let Err((step, _)) = &outcome
             && *step != Step::Delete
@@ -56,10 +56,11 @@ impl Spaces {
 
     async fn steps(&self, bucket: &str, name: &str) -> Result<(), (Step, Error)> {
         let at = |step| move |error| (step, error);
-        self.write(bucket, name, name.as_bytes()).await.map_err(at(Step::Put))?;
+        let bytes = format!("{:032x}", fastrand::u128(..));
+        self.write(bucket, name, bytes.as_bytes()).await.map_err(at(Step::Put))?;
 
         let got = self.read(bucket, name).await.map_err(at(Step::Get))?;
-        if got.as_deref() != Some(name.as_bytes()) {
+        if got.as_deref() != Some(bytes.as_bytes()) {
             let call = Call::new(Method::GET, bucket).object(name);
             let why = if got.is_some() { "other bytes came back than were written" } else { "what was just written is not there" };
             return Err((Step::Get, Error::malformed(&call, why)));

@@ -3,13 +3,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use lab::Authority;
 use lab::cloud::Cloud;
 use lab::digitalocean::{Builder, CLUSTER_NAME, Fake};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+
+/// Of the databases' certificates.
+static AUTHORITY: OnceLock<String> = OnceLock::new();
 
 /// For a whole run on a slow machine.
 const LONG: Duration = Duration::from_secs(120);
@@ -48,6 +53,8 @@ impl Desk {
 
     /// In this account, and with these lines in the spec.
     pub(crate) async fn with(builder: Builder, spec: &str) -> Self {
+        let pem = AUTHORITY.get_or_init(|| Authority::new().unwrap().ca_pem());
+        let builder = builder.ca("pg", pem).ca("valkey", pem);
         let desk = Self { cloud: Cloud::with(builder).await.unwrap(), folder: tempfile::tempdir().unwrap() };
         desk.spec(spec);
         desk
