@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`certs`] | a certificate authority made at run time, and certificates with every fault |
 //! | [`redis`], [`postgres`] | the real servers with TLS, on free ports, killed when dropped |
+//! | [`s3`] | Ceph's S3 gateway, and a stand-in for it with faults |
 //! | [`digitalocean`] | a small DigitalOcean API that keeps state, goes wrong as told, and can be held |
 //! | [`gate`] | a TCP link that can be made slow, frozen, cut, reset or poisoned while it carries traffic |
 //! | [`hosts`] | a name that moves from address to address under a running program |
@@ -15,6 +16,7 @@
 //! side by side in one process or in many. A server that is not installed is an error that names its Debian package.
 
 pub mod certs;
+pub mod cloud;
 pub mod digitalocean;
 pub mod gate;
 pub mod hosts;
@@ -24,6 +26,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod resp;
+pub mod s3;
 pub mod tls;
 pub mod usage;
 pub mod wait;

@@ -12,6 +12,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::spaces::Keys;
+
+/// The file that tells one keyring from another.
+const ID: &str = ".id";
+
 /// Each secret, by the name of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Entry {
@@ -21,12 +26,16 @@ pub enum Entry {
     PostgresPassword,
     /// Of the Valkey user that the proxy logs in as.
     ValkeyPassword,
-    /// Of the bucket; not secret by itself, but of no use without its other half.
+    /// Of the bucket; no secret by itself, but of no use without its other half.
     SpacesAccessKey,
     /// Told once, when the key is made.
     SpacesSecretKey,
+    /// Public half of the key before this one, until nobody uses it any more.
+    SpacesRetiringKey,
     /// Of Harbor's user `admin`; used at its first start only.
     HarborAdminPassword,
+    /// The one to be, while it is being changed.
+    HarborAdminNewPassword,
     /// Encrypts what Harbor keeps in its database. 16 characters; losing it loses those.
     HarborSecretKey,
     /// Among Harbor's components.
@@ -55,7 +64,9 @@ impl Entry {
         Self::ValkeyPassword,
         Self::SpacesAccessKey,
         Self::SpacesSecretKey,
+        Self::SpacesRetiringKey,
         Self::HarborAdminPassword,
+        Self::HarborAdminNewPassword,
         Self::HarborSecretKey,
         Self::HarborCoreSecret,
         Self::HarborXsrfKey,
@@ -76,7 +87,9 @@ impl Entry {
             Self::ValkeyPassword => "valkey-password",
             Self::SpacesAccessKey => "spaces-access-key",
             Self::SpacesSecretKey => "spaces-secret-key",
+            Self::SpacesRetiringKey => "spaces-retiring-key",
             Self::HarborAdminPassword => "harbor-admin-password",
+            Self::HarborAdminNewPassword => "harbor-admin-new-password",
             Self::HarborSecretKey => "harbor-secret-key",
             Self::HarborCoreSecret => "harbor-core-secret",
             Self::HarborXsrfKey => "harbor-xsrf-key",
@@ -93,6 +106,8 @@ impl Entry {
 /// The folder. Locked for as long as this lives: two runs with one folder take turns.
 pub struct Keyring {
     folder: PathBuf,
+    /// Twelve hexadecimal digits, made with the folder.
+    id: String,
     /// Dropping it unlocks.
     _lock: fs::File,
 }
@@ -124,7 +139,50 @@ impl Keyring {
         }
         // A folder in a repository must not be committed by accident.
         write(folder, ".gitignore", b"*\n")?;
-        Ok(Self { folder: folder.to_owned(), _lock: lock })
+        let id = match fs::read_to_string(folder.join(ID)) {
+            Ok(id) if is_id(&id) => id,
+            Ok(_) => bail!("{shown}/{ID} is damaged: it must hold the twelve digits it was made with, or be absent"),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let id = random_id()?;
+                write(folder, ID, id.as_bytes())?;
+                id
+            }
+            Err(error) => return Err(error).with_context(|| format!("{shown}/{ID} cannot be read")),
+        };
+        Ok(Self { folder: folder.to_owned(), id, _lock: lock })
+    }
+
+    /// The folder, if it is there: for those who only look.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_existing(folder: &Path) -> Result<Option<Self>> {
+        if folder.exists() { Self::open(folder).map(Some) } else { Ok(None) }
+    }
+
+    /// Tells this folder from that of another machine.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The key of the bucket, if both halves are there.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn spaces_keys(&self) -> Result<Option<Keys>> {
+        let (access_key, secret_key) = (self.get(Entry::SpacesAccessKey)?, self.get(Entry::SpacesSecretKey)?);
+        Ok(access_key.zip(secret_key).map(|(access_key, secret_key)| Keys { access_key: access_key.expose_secret().to_owned(), secret_key }))
+    }
+
+    /// Keeps the key of the bucket: the public half last, so that it never names another secret than its own.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn put_spaces_keys(&self, keys: &Keys) -> Result<()> {
+        self.forget(Entry::SpacesAccessKey)?;
+        self.put(Entry::SpacesSecretKey, &keys.secret_key)?;
+        self.put(Entry::SpacesAccessKey, &keys.access_key.as_str().into())
     }
 
     /// Where it is.
@@ -167,6 +225,16 @@ impl Keyring {
             _ => Ok(()),
         }
     }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn random_id() -> Result<String> {
+    let mut bytes = [0; 6];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A file that only its owner can read.

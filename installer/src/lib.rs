@@ -25,14 +25,24 @@
 //!
 //! # Who may use whom
 //!
-//! [`names`], [`spec`], [`facts`] and [`keyring`] use none of the others. [`digitalocean`] and [`spaces`] speak to servers and know neither
-//! spec nor plan. [`plan`] and [`render`] are pure. Only the commands ([`cli`] and what it calls) know all.
+//! [`names`], [`spec`] and [`facts`] use none of the others. [`digitalocean`] and [`spaces`] speak to servers and know neither
+//! spec nor plan. [`plan`] and [`render`] are pure. Only the commands ([`commands`]) know all.
 
+pub mod apply;
+pub mod cli;
+pub mod commands;
 pub mod digitalocean;
 pub mod facts;
+pub mod harbor_admin;
+pub mod harbor_secrets;
 pub mod http;
 pub mod keyring;
 pub mod names;
+pub mod observe;
+pub mod plan;
+pub mod preflight;
+pub mod progress;
 pub mod render;
 pub mod spaces;
 pub mod spec;
+pub mod token;

@@ -1,26 +1,29 @@
-//! doks-harbor: installs Harbor on DigitalOcean Kubernetes behind redis-tls-proxy.
-//!
-//! Nothing of it is built yet but its name and this message: it does not pretend. Until it is, `manifests/` shows how the proxy is deployed
-//! by hand.
+//! Arguments in, an exit code out. The codes are in [`doks_harbor::commands`].
 
 use std::process::ExitCode;
 
-use clap::Command;
-
-/// Bad arguments (`EX_USAGE`).
-const EXIT_USAGE: u8 = 64;
+use clap::Parser;
+use clap::error::ErrorKind;
+use doks_harbor::cli::Cli;
+use doks_harbor::commands;
 
 fn main() -> ExitCode {
-    let command = Command::new("doks-harbor")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Installs Harbor on DigitalOcean Kubernetes behind redis-tls-proxy. Not built yet: this version can do nothing.")
-        .after_help("Until then, manifests/ in the source tree shows how to deploy the proxy by hand.");
-    match command.arg_required_else_help(true).try_get_matches() {
-        Ok(_) => ExitCode::from(EXIT_USAGE),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(asked_for) => {
             // A reader that has gone is no failure.
             let _ = asked_for.print();
-            ExitCode::from(if asked_for.use_stderr() { EXIT_USAGE } else { 0 })
+            let help = matches!(asked_for.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return ExitCode::from(if help { 0 } else { commands::USAGE });
         }
-    }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "doks-harbor: the system gives no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(commands::run(cli))
 }

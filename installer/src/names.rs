@@ -44,16 +44,17 @@ impl Names {
         format!("harbor-{}", self.hash)
     }
 
-    /// The Spaces key that Harbor gets: for its bucket alone.
+    /// The Spaces key that Harbor gets: for its bucket alone. Names of keys are not unique, and a key's secret is told once, so its name says
+    /// whose keyring has it: a key of this name that the keyring does not hold was lost on its way there.
     #[must_use]
-    pub fn spaces_key(&self) -> String {
-        format!("harbor-{}", self.hash)
+    pub fn spaces_key(&self, keyring: &str) -> String {
+        format!("harbor-{}-{keyring}", self.hash)
     }
 
     /// A Spaces key that may do everything, for the minute in which the bucket is made.
     #[must_use]
-    pub fn temporary_key(&self) -> String {
-        format!("{TEMPORARY_KEY_PREFIX}{}", self.hash)
+    pub fn temporary_key(&self, keyring: &str) -> String {
+        format!("{TEMPORARY_KEY_PREFIX}{}-{keyring}", self.hash)
     }
 
     /// Marks the databases that are ours to change. `^[a-zA-Z0-9_\-:]+$`, at most 255 characters.
@@ -72,7 +73,7 @@ mod tests {
         let names = Names::of("bd5f5959-5e1e-4205-a714-a914373942af");
         assert_eq!(names, Names::of("bd5f5959-5e1e-4205-a714-a914373942af"));
         assert_ne!(names, Names::of("bd5f5959-5e1e-4205-a714-a914373942ae"));
-        for name in [names.postgres(), names.valkey(), names.bucket(), names.spaces_key(), names.temporary_key()] {
+        for name in [names.postgres(), names.valkey(), names.bucket(), names.spaces_key("0123456789ab"), names.temporary_key("0123456789ab")] {
             assert!(name.len() >= 3 && name.len() <= 63, "{name}");
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'), "{name}");
         }

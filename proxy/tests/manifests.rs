@@ -18,10 +18,12 @@ fn documents() -> Vec<Value> {
 fn has_the_objects_that_it_promises() {
     let documents = documents();
     let kinds: Vec<_> = documents.iter().map(|document| document["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["ConfigMap", "DaemonSet", "Service", "NetworkPolicy"]);
+    assert_eq!(kinds, ["ConfigMap", "DaemonSet", "Service", "Service", "NetworkPolicy"]);
     let pod = &documents[1]["spec"]["template"]["spec"];
     assert_eq!(pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"], Value::Bool(true));
     assert_eq!(documents[2]["spec"]["internalTrafficPolicy"], "Local", "plaintext stays on the node");
+    let peers = &documents[3]["spec"];
+    assert_eq!((&peers["clusterIP"], &peers["publishNotReadyAddresses"]), (&Value::from("None"), &Value::Bool(true)), "a name for each pod");
 }
 
 #[test]

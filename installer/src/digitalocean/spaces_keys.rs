@@ -75,6 +75,14 @@ impl Client {
         Ok(found.into_iter().filter(|key| key.name == name).collect())
     }
 
+    /// `GET /v2/spaces/keys`: all of the account (200 at most), all pages. Scope `spaces_key:read`.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn all_spaces_keys(&self) -> Result<Vec<SpacesKey>> {
+        self.list("/v2/spaces/keys", "keys").await
+    }
+
     /// `POST /v2/spaces/keys`. Names are not unique, so a lost answer leaves a key whose secret nobody knows: it is found by what was not there
     /// before, and deleted. Scope `spaces_key:create_credentials`.
     ///

@@ -1,0 +1,129 @@
+//! One database cluster, from its plan to its end.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Run, TimedOut};
+use crate::digitalocean::{DatabaseStatus, NewDatabase};
+use crate::keyring::Entry;
+use crate::observe::{observe, serves};
+use crate::plan::{Item, Role, Step, plan};
+use crate::progress::Task;
+
+/// A look that fails so often in a row is no hiccup. The client has tried each of them several times already.
+const MOST_FAILED_LOOKS: u32 = 5;
+
+/// Does the steps; where the cluster had to be made or waited for first, looks again and does what can be seen now.
+pub(super) async fn converge(run: &Run<'_>, item: &Item) -> Result<()> {
+    let task = run.progress.task(&format!("{} {}", item.kind, item.name));
+    let whose = || format!("{} {}", item.kind, item.name);
+    let mut id = None;
+    let mut waited = false;
+    for step in &item.steps {
+        match step {
+            Step::CreateDatabase { new } => id = Some(create(run, new, &task).await.with_context(whose)?),
+            Step::AwaitOnline => {
+                await_online(run, item, id.as_deref(), &task).await?;
+                waited = true;
+            }
+            _ => {}
+        }
+    }
+    // The plan was made when the cluster could not be asked; and somebody may have read it for an hour since.
+    let fresh = if waited || !item.steps.is_empty() { look_again(run, item.role).await.with_context(whose)? } else { Vec::new() };
+    for step in &fresh {
+        task.say(&step.to_string());
+        carry_out(run, item.role, &item.name, step).await.with_context(|| format!("{} {}: {step}", item.kind, item.name))?;
+    }
+    task.done(if item.steps.is_empty() { "as it should be" } else { "ready" });
+    Ok(())
+}
+
+async fn create(run: &Run<'_>, new: &NewDatabase, task: &Task) -> Result<String> {
+    task.say("creating");
+    let made = run.client.create_database(new).await?;
+    let tag = new.tags.first();
+    // Another run may have been faster, which is well; somebody else's of that name is not.
+    if let Some(tag) = tag.filter(|tag| !made.tags.iter().flatten().any(|found| found == *tag)) {
+        bail!("a cluster of that name exists and is not marked with the tag {tag}; say `adopt: {}` to use it as it is", new.name);
+    }
+    Ok(made.id)
+}
+
+async fn await_online(run: &Run<'_>, item: &Item, id: Option<&str>, task: &Task) -> Result<()> {
+    let begun = Instant::now();
+    let id = match id {
+        Some(id) => id.to_owned(),
+        None => {
+            let all = run.client.databases().await?;
+            all.into_iter().find(|there| there.name == item.name).with_context(|| format!("{} {} is gone", item.kind, item.name))?.id
+        }
+    };
+    let (mut seen, mut failed) = (false, 0);
+    loop {
+        match run.client.database(&id).await {
+            Ok(Some(there)) if serves(there.status) => return Ok(()),
+            Ok(Some(there)) => {
+                (seen, failed) = (true, 0);
+                task.say(if there.status == DatabaseStatus::Creating { "creating" } else { "not serving yet" });
+            }
+            Ok(None) if seen || begun.elapsed() > run.patience.grace => {
+                bail!("{} {} ({id}) is gone: somebody deleted it while it was waited for", item.kind, item.name)
+            }
+            Ok(None) => task.say("not to be seen yet"),
+            Err(error) if failed < MOST_FAILED_LOOKS && error.status().is_none_or(|status| status >= 500 || status == 429) => {
+                failed += 1;
+                task.say(&format!("no answer ({failed} of {MOST_FAILED_LOOKS}): {error}"));
+            }
+            Err(error) => return Err(error).with_context(|| format!("{} {}", item.kind, item.name)),
+        }
+        if begun.elapsed() > run.patience.online {
+            let what = format!("{} {} does not serve", item.kind, item.name);
+            return Err(TimedOut { what, after: run.patience.online }.into());
+        }
+        // Several runs and clusters do not ask in step.
+        tokio::time::sleep(run.patience.poll.mul_f64(0.9 + fastrand::f64() / 5.0)).await;
+    }
+}
+
+/// What is left to do, now that it can be seen.
+async fn look_again(run: &Run<'_>, role: Role) -> Result<Vec<Step>> {
+    let observed = observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
+    let mut now = plan(run.spec, &observed);
+    if !now.refusals.is_empty() {
+        bail!("{}", now.refusals.join("\n"));
+    }
+    let steps = now.items.iter_mut().find(|item| item.role == role).map(|item| std::mem::take(&mut item.steps));
+    Ok(steps.unwrap_or_default())
+}
+
+/// One step of a cluster that serves. Each may be carried out twice.
+async fn carry_out(run: &Run<'_>, role: Role, name: &str, step: &Step) -> Result<()> {
+    let client = run.client;
+    let there = client.databases().await?.into_iter().find(|there| there.name == name).context("it is gone")?;
+    match step {
+        Step::CreateUser { user } => client.create_database_user(&there.id, user).await.map(|_| ())?,
+        Step::CreateDb { db } => client.create_db(&there.id, db).await?,
+        Step::SetFirewall { rules } => client.set_firewall(&there.id, rules).await?,
+        Step::SetNoEviction => client.set_eviction_policy(&there.id, "noeviction").await?,
+        Step::SetMaintenance { window } => client.set_maintenance(&there.id, window).await?,
+        Step::KeepPassword => return keep_password(run, role, &there.id).await,
+        Step::CreateDatabase { .. } | Step::AwaitOnline => bail!("it went away while it was worked on"),
+        Step::MakeBucket { .. } | Step::RemoveKey { .. } => {}
+    }
+    Ok(())
+}
+
+async fn keep_password(run: &Run<'_>, role: Role, id: &str) -> Result<()> {
+    let cure = "the token may not see passwords: give it the scope database:view_credentials";
+    let (entry, password) = if role == Role::Postgres {
+        let user = run.client.database_user(id, &run.spec.postgres.user).await?.context("the user is gone")?;
+        (Entry::PostgresPassword, user.password)
+    } else {
+        let there = run.client.database(id).await?.context("it is gone")?;
+        (Entry::ValkeyPassword, there.private_connection.and_then(|to| to.password))
+    };
+    let password = password.filter(|password| !secrecy::ExposeSecret::expose_secret(password).is_empty()).context(cure)?;
+    run.keyring.put(entry, &password)
+}

@@ -1,0 +1,74 @@
+//! `rotate`: a secret changed without anybody noticing.
+
+use anyhow::{Result, bail};
+
+use super::{DONE, INTERRUPTED, Tools, ask, complain, say, unless_interrupted};
+use crate::apply::{Patience, Run, Temporary, rotate};
+use crate::cli::{Rotate, Secret, Shared};
+use crate::keyring::Keyring;
+use crate::observe::observe;
+use crate::progress::Progress;
+use crate::{harbor_admin, http};
+
+pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
+    if args.finish && args.secret != Secret::Spaces {
+        bail!("--finish is the second half of `rotate spaces`");
+    }
+    if args.secret == Secret::Admin {
+        return admin(shared, args).await;
+    }
+    let tools = Tools::new(shared)?;
+    let (client, s3, spec) = (&tools.client, &tools.s3, &tools.spec);
+    let keyring = Keyring::open(&shared.keyring)?;
+    let observed = observe(client, s3, spec, Some(&keyring)).await?;
+    let (progress, temporary) = (Progress::new(shared.quiet), Temporary::default());
+    let run = Run { client, s3, spec, keyring: &keyring, progress: &progress, patience: Patience::default(), temporary: &temporary };
+    let (question, next) = words(args);
+    if !args.yes && args.secret != Secret::Valkey && ask(&format!("{question} Go on? [y/N]")).as_deref() != Some("y") {
+        bail!("nothing was changed; say --yes where there is nobody to ask");
+    }
+    let work = async {
+        match (args.secret, args.finish) {
+            (Secret::Pg, _) => rotate::postgres(&run, &observed).await,
+            (Secret::Valkey, _) => rotate::valkey(&run, &observed),
+            (Secret::Spaces, false) => rotate::spaces(&run, &observed).await,
+            (Secret::Spaces | Secret::Admin, _) => rotate::finish_spaces(&run).await,
+        }
+    };
+    let Some(outcome) = unless_interrupted(work).await else {
+        complain("interrupted; `doks-harbor plan` shows what is left to do");
+        return Ok(INTERRUPTED);
+    };
+    outcome?;
+    say(next);
+    Ok(DONE)
+}
+
+/// What is asked before, and what is to be done after.
+const fn words(args: &Rotate) -> (&'static str, &'static str) {
+    match (args.secret, args.finish) {
+        (Secret::Spaces, false) => (
+            "A second key for the bucket is made; the first stays valid until --finish.",
+            "The new key is in the keyring. Next: run secrets.sh, restart Harbor's registry, then `doks-harbor rotate spaces --finish`.",
+        ),
+        (Secret::Spaces, true) => {
+            ("The old key of the bucket is deleted: whoever still uses it loses the bucket.", "The old key is gone.")
+        }
+        (Secret::Valkey, _) => {
+            ("", "The password is in the keyring. Next: run secrets.sh at once; the proxy reads it within a minute, connections that are open stay open.")
+        }
+        _ => (
+            "The password of Harbor's user in PostgreSQL changes at once: connections that are open stay open, new ones fail until the Secret is swapped.",
+            "The new password is in the keyring. Next: run secrets.sh at once; the proxy reads it within a minute.",
+        ),
+    }
+}
+
+/// Harbor's own user: needs no DigitalOcean.
+async fn admin(shared: &Shared, args: &Rotate) -> Result<u8> {
+    let Some(harbor) = &args.harbor else { bail!("where is Harbor? say --harbor https://harbor.example.com") };
+    let keyring = Keyring::open(&shared.keyring)?;
+    harbor_admin::rotate(&http::client()?, harbor, &keyring).await?;
+    say("Harbor's admin has a new password; it is in the keyring as harbor-admin-password.");
+    Ok(DONE)
+}

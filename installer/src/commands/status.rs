@@ -1,0 +1,109 @@
+//! `status`: what is there now.
+
+use std::fmt;
+
+use anyhow::Result;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::{DONE, FAILED, Tools, keyring, show, unless_interrupted};
+use crate::cli::{Shared, Status};
+use crate::digitalocean::DatabaseStatus;
+use crate::observe::{BucketSight, Observed, ObservedDatabase, bucket_name, observe};
+use crate::plan::plan;
+use crate::spec::Spec;
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Line {
+    what: &'static str,
+    name: String,
+    state: String,
+    details: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    cluster: String,
+    resources: Vec<Line>,
+    /// What `apply` would do.
+    drift: Vec<String>,
+}
+
+pub(super) async fn run(shared: &Shared, args: &Status) -> Result<u8> {
+    let tools = Tools::new(shared)?;
+    let watch = async {
+        loop {
+            // Opened for each look: whoever watches does not keep an `apply` out.
+            let keyring = keyring(shared)?;
+            let observed = observe(&tools.client, &tools.s3, &tools.spec, keyring.as_ref()).await?;
+            drop(keyring);
+            let report = report(&tools.spec, &observed);
+            show(shared.output, &report)?;
+            if !args.watch {
+                return Ok(if report.drift.is_empty() { DONE } else { FAILED });
+            }
+            tokio::time::sleep(args.every).await;
+        }
+    };
+    unless_interrupted(watch).await.unwrap_or(Ok(DONE))
+}
+
+fn report(spec: &Spec, observed: &Observed) -> Report {
+    let cluster = &observed.cluster;
+    let nodes: u32 = cluster.node_pools.iter().map(|pool| pool.count).sum();
+    let state = format!("{:?}", cluster.status.state).to_lowercase();
+    let details = vec![cluster.region.clone(), format!("version {}", cluster.version), format!("{nodes} nodes")];
+    let resources = vec![
+        Line { what: "DOKS cluster", name: cluster.name.clone(), state, details },
+        database("PostgreSQL", &observed.postgres, observed.names.postgres()),
+        database("Valkey", &observed.valkey, observed.names.valkey()),
+        bucket(spec, observed),
+    ];
+    let plan = plan(spec, observed);
+    let steps = plan.items.iter().flat_map(|item| item.steps.iter().map(move |step| format!("{} {}: {step}", item.kind, item.name)));
+    Report { cluster: cluster.name.clone(), resources, drift: plan.refusals.iter().cloned().chain(steps).collect() }
+}
+
+fn database(what: &'static str, seen: &ObservedDatabase, ours: String) -> Line {
+    let Some(there) = &seen.cluster else { return Line { what, name: ours, state: "missing".to_owned(), details: Vec::new() } };
+    let state = match there.status {
+        DatabaseStatus::Other => "busy".to_owned(),
+        status => format!("{status:?}").to_lowercase(),
+    };
+    let mut details = vec![format!("{} {}", there.engine.word(), there.version.as_deref().unwrap_or("?")), format!("{} x {}", there.num_nodes, there.size)];
+    if let Some(to) = &there.private_connection {
+        details.push(format!("{}:{}", to.host, to.port));
+    }
+    if seen.online().is_some() {
+        details.push(if seen.rules.is_empty() { "open to everybody".to_owned() } else { format!("{} firewall rules", seen.rules.len()) });
+    }
+    Line { what, name: there.name.clone(), state, details }
+}
+
+fn bucket(spec: &Spec, observed: &Observed) -> Line {
+    let state = match observed.spaces.bucket {
+        BucketSight::Ready => "ready",
+        BucketSight::NoKey => "no key in the keyring",
+        BucketSight::Missing => "missing",
+        BucketSight::Forbidden => "closed to our key",
+    };
+    let details = observed.spaces.region.iter().cloned().collect();
+    Line { what: "Spaces bucket", name: bucket_name(spec, &observed.names), state: state.to_owned(), details }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(118);
+        for line in &self.resources {
+            table.add_row([line.what.to_owned(), line.name.clone(), line.state.clone(), line.details.join(", ")]);
+        }
+        writeln!(f, "{}", table.trim_fmt())?;
+        if self.drift.is_empty() {
+            return writeln!(f, "\nEverything is as the spec says.");
+        }
+        writeln!(f, "\nNot as the spec says; `doks-harbor apply` would:")?;
+        self.drift.iter().try_for_each(|line| writeln!(f, "  ~ {line}"))
+    }
+}

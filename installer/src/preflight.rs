@@ -1,0 +1,366 @@
+//! What could go wrong, found before anything is made: each check with what was seen and, where it fails, the cure.
+//!
+//! [`judge`] is pure: it looks at a [`Sight`] in which every answer may be missing, and says all that can be said.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::digitalocean::{self, ClusterState, DatabaseCluster, Engine, KubernetesCluster, Options};
+use crate::names::Names;
+use crate::observe::{Sight, find_cluster};
+use crate::plan::{cost, newest};
+use crate::spaces;
+use crate::spec::Spec;
+
+/// DigitalOcean's default limit for an account.
+const MOST_DATABASES: usize = 10;
+/// A version that ends within so many days is worth a word.
+const SOON_DAYS: i64 = 90;
+/// A trusted source has 100 addresses at most, and a node has two.
+const MOST_NODES: u32 = 50;
+
+/// One question and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What it is about: `token`, `cluster` …
+    pub group: &'static str,
+    /// How it went.
+    pub status: Status,
+    /// What was seen.
+    pub says: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cure: Option<String>,
+}
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// As it must be.
+    Good,
+    /// It will work; somebody should know.
+    Warn,
+    /// It will not work.
+    Bad,
+}
+
+/// All checks, in the order in which they are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Grouped.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Whether nothing stands in the way.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.status != Status::Bad)
+    }
+
+    fn good(&mut self, group: &'static str, says: impl Into<String>) {
+        self.checks.push(Check { group, status: Status::Good, says: says.into(), cure: None });
+    }
+
+    fn warn(&mut self, group: &'static str, says: impl Into<String>, cure: impl Into<String>) {
+        self.checks.push(Check { group, status: Status::Warn, says: says.into(), cure: Some(cure.into()) });
+    }
+
+    fn bad(&mut self, group: &'static str, says: impl Into<String>, cure: impl Into<String>) {
+        self.checks.push(Check { group, status: Status::Bad, says: says.into(), cure: Some(cure.into()) });
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut group = "";
+        for check in &self.checks {
+            if check.group != group {
+                group = check.group;
+                writeln!(f, "{group}")?;
+            }
+            let mark = match check.status {
+                Status::Good => "✓",
+                Status::Warn => "!",
+                Status::Bad => "✗",
+            };
+            writeln!(f, "  {mark} {}", check.says)?;
+            if let Some(cure) = &check.cure {
+                writeln!(f, "    {cure}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks at everything once. `today` is `2026-11-22`; `helm` what `helm version --short` says, if there is one.
+#[must_use]
+pub fn judge(spec: &Spec, sight: &Sight, today: &str, helm: Option<&str>) -> Report {
+    let mut report = Report::default();
+    token(&mut report, spec, sight);
+    let cluster = cluster(&mut report, spec, sight);
+    if let Some(cluster) = cluster {
+        databases(&mut report, spec, sight, cluster, today);
+        bucket(&mut report, spec, cluster);
+    }
+    match helm {
+        Some(version) => report.good("tools", format!("helm {version}")),
+        None => report.warn("tools", "helm is not on this machine", "install helm 3 to let doks-harbor install Harbor; everything before that works without"),
+    }
+    report
+}
+
+fn token(report: &mut Report, spec: &Spec, sight: &Sight) {
+    const GROUP: &str = "token";
+    match &sight.account {
+        Ok(account) if account.status == "locked" => {
+            report.bad(GROUP, format!("the account {} is locked", account.email), "see the control panel: DigitalOcean says why");
+        }
+        Ok(account) => {
+            let team = account.team.as_ref().map_or_else(String::new, |team| format!(", team {}", team.name));
+            report.good(GROUP, format!("works: {}{team}", account.email));
+        }
+        Err(error) if error.status() == Some(401) => {
+            report.bad(GROUP, "is not valid", "make one at https://cloud.digitalocean.com/account/api/tokens and put it into DIGITALOCEAN_TOKEN");
+            return;
+        }
+        Err(error) => failed(report, GROUP, "the account", "account:read", error),
+    }
+    let mut scope = |what: &str, scope: &str, error: Option<&digitalocean::Error>| match error {
+        None => report.good(GROUP, format!("may see {what}")),
+        Some(error) => failed(report, GROUP, what, scope, error),
+    };
+    scope("Kubernetes clusters", "kubernetes:read", sight.clusters.as_ref().err());
+    scope("databases", "database:read", sight.databases.as_ref().err().or(sight.options.as_ref().err()));
+    if spec.project.is_some() {
+        scope("projects", "project:read", sight.projects.as_ref().err());
+    }
+    if spec.spaces.keys.is_none() {
+        scope("Spaces keys", "spaces_key:read", sight.keys.as_ref().err());
+    }
+    passwords(report, sight);
+}
+
+/// The one scope whose lack is not an error but a gap.
+fn passwords(report: &mut Report, sight: &Sight) {
+    let Ok(databases) = &sight.databases else { return };
+    let mut connections = databases.iter().filter_map(|database| database.connection.as_ref()).peekable();
+    let told = |to: &digitalocean::Connection| to.password.as_ref().is_some_and(|password| !secrecy::ExposeSecret::expose_secret(password).is_empty());
+    if connections.peek().is_some() && !connections.any(told) {
+        report.bad("token", "may not see the passwords of databases", "give it the scope database:view_credentials: the proxy logs in with them");
+    }
+}
+
+fn failed(report: &mut Report, group: &'static str, what: &str, scope: &str, error: &digitalocean::Error) {
+    if error.is_forbidden() {
+        report.bad(group, format!("may not see {what}"), format!("give it the scope {scope}"));
+    } else {
+        report.bad(group, format!("{what}: {error}"), "try again; https://status.digitalocean.com knows of outages");
+    }
+}
+
+fn cluster<'a>(report: &mut Report, spec: &Spec, sight: &'a Sight) -> Option<&'a KubernetesCluster> {
+    const GROUP: &str = "cluster";
+    let clusters = sight.clusters.as_ref().ok()?;
+    let cluster = match find_cluster(clusters, &spec.cluster) {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            report.bad(GROUP, error.to_string(), "`doctl kubernetes cluster list` shows what the token sees");
+            return None;
+        }
+    };
+    let what = format!("{} in {}, version {}", cluster.name, cluster.region, cluster.version);
+    match cluster.status.state {
+        ClusterState::Running | ClusterState::Upgrading => report.good(GROUP, what),
+        ClusterState::Degraded => report.warn(GROUP, format!("{what}: degraded"), "look at it before a registry depends on it"),
+        state => report.bad(GROUP, format!("{what}: {}", format!("{state:?}").to_lowercase()), "wait until it runs"),
+    }
+    if cluster.vpc_uuid.is_none() {
+        report.bad(GROUP, "is in no VPC", "nothing could be private to it: make a cluster in a VPC");
+    }
+    for pool in spec.proxy.node_pools.iter().filter(|pool| !cluster.node_pools.iter().any(|there| there.name == **pool)) {
+        let there: Vec<_> = cluster.node_pools.iter().map(|pool| pool.name.as_str()).collect();
+        report.bad(GROUP, format!("has no node pool {pool:?}"), format!("proxy.node_pools can name {}", there.join(", ")));
+    }
+    let nodes: u32 = cluster.node_pools.iter().map(digitalocean::NodePool::most).sum();
+    if nodes > MOST_NODES {
+        report.warn(GROUP, format!("can have {nodes} nodes"), "a database trusts 100 addresses at most, and a node has two: the last nodes may be kept out");
+    }
+    if let Some(firewall) = cluster.control_plane_firewall.as_ref().filter(|firewall| firewall.enabled) {
+        let allowed = firewall.allowed_addresses.join(", ");
+        report.warn(GROUP, format!("its API server admits only {allowed}"), "this machine must be among them when it comes to the cluster itself");
+    }
+    Some(cluster)
+}
+
+/// What the checks of one database need.
+struct Wanted<'a> {
+    group: &'static str,
+    engine: Engine,
+    name: String,
+    adopt: bool,
+    version: Option<&'a str>,
+    size: &'a str,
+    nodes: u8,
+}
+
+fn databases(report: &mut Report, spec: &Spec, sight: &Sight, cluster: &KubernetesCluster, today: &str) {
+    let names = Names::of(&cluster.id);
+    let (pg, valkey) = (&spec.postgres, &spec.valkey);
+    let wanted = [
+        Wanted {
+            group: "PostgreSQL",
+            engine: Engine::Pg,
+            name: pg.adopt.clone().unwrap_or_else(|| names.postgres()),
+            adopt: pg.adopt.is_some(),
+            version: pg.version.as_deref(),
+            size: &pg.size,
+            nodes: pg.nodes,
+        },
+        Wanted {
+            group: "Valkey",
+            engine: Engine::Valkey,
+            name: valkey.adopt.clone().unwrap_or_else(|| names.valkey()),
+            adopt: valkey.adopt.is_some(),
+            version: valkey.version.as_deref(),
+            size: &valkey.size,
+            nodes: valkey.nodes,
+        },
+    ];
+    let Ok(all) = &sight.databases else { return };
+    let mut missing = 0;
+    for wanted in &wanted {
+        let there = all.iter().find(|there| there.name == wanted.name);
+        match there {
+            Some(there) => existing(report, wanted, there, cluster, &names, today),
+            None if wanted.adopt => {
+                let of_kind: Vec<_> = all.iter().filter(|there| fits(wanted.engine, there.engine)).map(|there| there.name.as_str()).collect();
+                let cure = if of_kind.is_empty() { "the account has none".to_owned() } else { format!("there is {}", of_kind.join(", ")) };
+                report.bad(wanted.group, format!("there is no cluster {:?} to adopt", wanted.name), cure);
+            }
+            None => {
+                missing += 1;
+                report.good(wanted.group, format!("the name {} is free", wanted.name));
+                if let Ok(options) = &sight.options {
+                    offered(report, wanted, options, &cluster.region);
+                }
+            }
+        }
+        if wanted.engine == Engine::Pg {
+            budget(report, spec, there.map_or(wanted.size, |there| there.size.as_str()), cluster);
+        }
+    }
+    if missing > 0 && all.len() + missing > MOST_DATABASES {
+        let says = format!("the account has {} database clusters, and {missing} are to be made", all.len());
+        report.warn("quota", says, format!("an account may have {MOST_DATABASES} unless DigitalOcean raised that: ask its support, or adopt some"));
+    }
+}
+
+fn fits(wanted: Engine, is: Engine) -> bool {
+    wanted == is || (wanted == Engine::Valkey && is == Engine::Redis)
+}
+
+fn existing(report: &mut Report, wanted: &Wanted<'_>, there: &DatabaseCluster, cluster: &KubernetesCluster, names: &Names, today: &str) {
+    let (group, name) = (wanted.group, &there.name);
+    if !fits(wanted.engine, there.engine) {
+        return report.bad(group, format!("{name} is no {group} but {}", there.engine.word()), "adopt another, or none");
+    }
+    let ours = there.tags.iter().flatten().any(|tag| *tag == names.tag());
+    if !wanted.adopt && !ours {
+        report.bad(group, format!("{name} exists and is not this cluster's"), format!("say `adopt: {name}` to use it as it is, or remove it"));
+    } else if there.region != cluster.region {
+        report.bad(group, format!("{name} is in {}, the cluster in {}", there.region, cluster.region), "no private network connects them: adopt another");
+    } else if there.private_network_uuid != cluster.vpc_uuid {
+        report.bad(group, format!("{name} is in another VPC than the cluster"), "its private name leads nowhere: `doctl databases migrate`, or adopt another");
+    } else {
+        let version = there.version.as_deref().unwrap_or("of unknown version");
+        report.good(group, format!("{name} is there: {} {version}, {} x {}", there.engine.word(), there.num_nodes, there.size));
+    }
+    if let Some(days) = there.version_end_of_life.as_deref().and_then(|end| days_between(today, end)) {
+        if days < 0 {
+            report.warn(group, format!("its version has had no fixes for {} days", -days), "upgrade it: `doctl databases update-major-version`");
+        } else if days < SOON_DAYS {
+            report.warn(group, format!("its version gets no fixes in {days} days"), "plan an upgrade");
+        }
+    }
+}
+
+fn offered(report: &mut Report, wanted: &Wanted<'_>, options: &Options, region: &str) {
+    let group = wanted.group;
+    let Some(offer) = options.options.get(wanted.engine.word()) else {
+        return report.bad(group, "is not offered to this account", "adopt one that you have");
+    };
+    if !offer.regions.iter().any(|there| there == region) {
+        report.bad(group, format!("is not offered in {region}"), format!("it is in {}", offer.regions.join(", ")));
+    }
+    match wanted.version {
+        Some(version) if !offer.versions.iter().any(|there| there == version) => {
+            report.bad(group, format!("version {version} is not offered"), format!("there is {}; without `version` the newest is taken", offer.versions.join(", ")));
+        }
+        Some(_) => {}
+        None => report.good(group, format!("version {}, the newest", newest(offer).unwrap_or_default())),
+    }
+    let sizes = offer.layouts.iter().find(|layout| layout.num_nodes == wanted.nodes).map(|layout| layout.sizes.as_slice()).unwrap_or_default();
+    if !sizes.iter().any(|there| there == wanted.size) {
+        let some: Vec<_> = sizes.iter().take(6).map(String::as_str).collect();
+        report.bad(group, format!("there is no {} with {} nodes", wanted.size, wanted.nodes), format!("there is {} …", some.join(", ")));
+    }
+}
+
+/// A proxy on each node has its share of PostgreSQL's connections.
+fn budget(report: &mut Report, spec: &Spec, size: &str, cluster: &KubernetesCluster) {
+    const GROUP: &str = "PostgreSQL";
+    let pools = cluster.node_pools.iter().filter(|pool| spec.proxy.node_pools.is_empty() || spec.proxy.node_pools.contains(&pool.name));
+    let nodes = pools.map(digitalocean::NodePool::most).sum::<u32>().max(1);
+    let Some(connections) = cost::connections(size) else {
+        return report.warn(GROUP, format!("how many connections {size} has is not known"), "see its page in the control panel; the share of each node follows");
+    };
+    let share = connections.saturating_sub(spec.proxy.reserve_connections) / nodes;
+    let says = format!("{size} has {connections} connections: {share} for each of {nodes} nodes");
+    let cure = "take a larger plan, or run Harbor on fewer nodes with proxy.node_pools";
+    match share {
+        0..=2 => report.bad(GROUP, says, cure),
+        3..=9 => report.warn(GROUP, says, cure),
+        _ => report.good(GROUP, says),
+    }
+}
+
+fn bucket(report: &mut Report, spec: &Spec, cluster: &KubernetesCluster) {
+    const GROUP: &str = "Spaces";
+    match &spec.spaces.region {
+        Some(region) if !spaces::REGIONS.contains(&region.as_str()) => {
+            report.warn(GROUP, format!("no Spaces are known in {region}"), format!("known are {}", spaces::REGIONS.join(", ")));
+        }
+        Some(region) => report.good(GROUP, format!("region {region}")),
+        None if spaces::REGIONS.contains(&cluster.region.as_str()) => report.good(GROUP, format!("region {}, the cluster's", cluster.region)),
+        None => {
+            let near = spaces::nearest(&cluster.region).unwrap_or("one of theirs");
+            report.bad(GROUP, format!("the cluster's region {} has none", cluster.region), format!("write spaces.region: {near} is the nearest"));
+        }
+    }
+}
+
+/// Days from one RFC 3339 date to another.
+fn days_between(from: &str, to: &str) -> Option<i64> {
+    let day = |text: &str| {
+        let mut parts = text.get(..10)?.split('-');
+        let (year, month, day) = (parts.next()?.parse().ok()?, parts.next()?.parse::<u8>().ok()?, parts.next()?.parse().ok()?);
+        let date = time::Date::from_calendar_date(year, time::Month::try_from(month).ok()?, day).ok()?;
+        Some(i64::from(date.to_julian_day()))
+    };
+    Some(day(to)? - day(from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_counted_over_years() {
+        assert_eq!(days_between("2026-11-22", "2027-11-22T00:00:00Z"), Some(365));
+        assert_eq!(days_between("2026-11-22", "2026-11-12T00:00:00Z"), Some(-10));
+        assert_eq!(days_between("2026-11-22", "soon"), None);
+    }
+}

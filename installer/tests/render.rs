@@ -1,0 +1,399 @@
+//! What is rendered, from outside: golden files in which each setting is its own name, the proxy's own judgement, no secret anywhere, and the
+//! user's values on top unless they break what must hold. `UPDATE_GOLDEN=1` writes the golden files anew.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests say what they expect, like the tests")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use doks_harbor::facts::Facts;
+use doks_harbor::keyring::{Entry, Keyring};
+use doks_harbor::render::{self, Budget, Rendered, proxy};
+use doks_harbor::spec::{ChartVersion, Expose, Spec};
+use fixture::{CHARTS, EXPOSURES, chart, facts, spec};
+use proptest::prelude::*;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+#[path = "golden/fixture.rs"]
+mod fixture;
+
+fn helm(spec: &Spec, facts: &Facts) -> Rendered {
+    render::helm(spec, facts, None).unwrap()
+}
+
+fn values(rendered: &Rendered) -> Value {
+    serde_saphyr::from_str(&rendered.files["harbor/values.yaml"]).unwrap()
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).unwrap()
+}
+
+/// Every rendering whose whole text is kept: all files once, the values of each chart and exposure.
+fn golden() -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    let mut keep = |folder: String, rendered: Rendered| {
+        files.extend(rendered.files.into_iter().map(|(path, text)| (format!("{folder}/{path}"), text)));
+    };
+    keep("helm".to_owned(), helm(&spec(), &facts()));
+    let mut old = spec();
+    old.harbor.chart = chart(CHARTS[0]);
+    keep("helm-1.8".to_owned(), helm(&old, &facts()));
+    keep("compose".to_owned(), render::compose(&spec(), &facts()).unwrap());
+    let of_newest = EXPOSURES.map(|expose| (ChartVersion::NEWEST, expose));
+    for (version, expose) in of_newest.into_iter().chain(CHARTS.map(|version| (chart(version), Expose::ClusterIp))) {
+        let mut spec = spec();
+        (spec.harbor.chart, spec.harbor.expose) = (version, expose);
+        files.insert(format!("values/{version}-{}.yaml", expose.word()), helm(&spec, &facts()).files["harbor/values.yaml"].clone());
+    }
+    files
+}
+
+#[test]
+fn golden_files_are_what_is_rendered() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let files = golden();
+    for (path, text) in &files {
+        let file = folder.join(path);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, text).unwrap();
+        }
+        let kept = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{path}: {error}; UPDATE_GOLDEN=1 writes it"));
+        assert!(
+            kept == *text,
+            "{path} has changed; if that is meant, UPDATE_GOLDEN=1 writes it anew.\n--- kept\n{kept}\n--- rendered\n{text}"
+        );
+    }
+    assert_eq!(files.len(), 5 + 5 + 7 + 11, "{:?}", files.keys());
+}
+
+#[test]
+fn every_word_of_spec_and_facts_arrives() {
+    let all: String = golden().into_values().collect();
+    for word in [
+        "spec-namespace",
+        "spec-proxy-image:1",
+        "spec-node-pool-1",
+        "spec-node-pool-2",
+        "spec-release",
+        "spec-host.example",
+        "spec-tls-secret",
+        "spec-ingress-class",
+        "spec-gateway-namespace",
+        "spec-gateway-name",
+        "facts-postgres-host.example.:25060/facts-postgres-database",
+        "facts-postgres-user",
+        "facts-postgres-ca",
+        "rediss://facts-valkey-user@facts-valkey-host.example.:25061",
+        "facts-valkey-ca",
+        "https://facts-spaces-region.example",
+        "facts-spaces-bucket",
+    ] {
+        assert!(all.contains(word), "{word}");
+    }
+}
+
+/// A keyring whose secrets can be told apart from everything else, and facts with real certificates.
+fn keyring(folder: &Path) -> Facts {
+    let keyring = Keyring::open(folder).unwrap();
+    for entry in Entry::ALL {
+        keyring.put(*entry, &format!("K3y0f-{}", entry.file()).into()).unwrap();
+    }
+    let mut facts = facts();
+    facts.postgres.ca = Some(lab::Authority::new().unwrap().ca_pem());
+    facts.valkey.ca = Some(lab::Authority::new().unwrap().ca_pem());
+    facts
+}
+
+#[test]
+fn the_proxy_itself_takes_its_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let facts = keyring(&keys);
+    for (nodes, connections, with_ca) in [(4, Some(97), true), (1, Some(22), false), (3, None, true)] {
+        let mut facts = facts.clone();
+        facts.postgres.connections = connections;
+        if !with_ca {
+            (facts.postgres.ca, facts.valkey.ca) = (None, None);
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let budget = Budget::new(&spec(), &facts, nodes).unwrap();
+        let warnings = proxy::check(&facts, &budget, &keys, scratch.path()).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+    // What it says no to is told in its words: the judgement is real.
+    let mut wrong = facts;
+    wrong.postgres.ca = Some("no certificate".to_owned());
+    let budget = Budget::new(&spec(), &wrong, 1).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let mistakes = proxy::check(&wrong, &budget, &keys, scratch.path()).unwrap_err();
+    assert!(mistakes.iter().any(|line| line.contains("ca_file") || line.contains("postgres-ca.crt")), "{mistakes:?}");
+    fs::remove_file(keys.join(Entry::ValkeyPassword.file())).unwrap();
+    let mistakes = proxy::check(&wrong, &budget, &keys, scratch.path()).unwrap_err();
+    assert!(mistakes.iter().any(|line| line.contains("valkey-password")), "{mistakes:?}");
+}
+
+#[test]
+fn the_configuration_in_the_config_map_is_the_one_that_was_judged() {
+    let rendered = helm(&spec(), &facts());
+    let objects = documents(&rendered.files["kubernetes/redis-tls-proxy.yaml"]);
+    let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["ConfigMap", "DaemonSet", "Service", "Service", "NetworkPolicy"]);
+    assert!(objects.iter().all(|object| object["metadata"]["namespace"] == "spec-namespace"));
+    assert_eq!(objects[0]["data"]["proxy.yaml"], *rendered.files["proxy/proxy.yaml"]);
+    let pod = &objects[1]["spec"]["template"]["spec"];
+    let terms = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+    let pools = json!({"key": "doks.digitalocean.com/node-pool", "operator": "In", "values": ["spec-node-pool-1", "spec-node-pool-2"]});
+    assert_eq!(terms[0]["matchExpressions"][0], pools);
+    assert_eq!(values(&rendered)["core"]["affinity"], pod["affinity"], "Harbor runs where the proxy does");
+    assert_eq!(pod["containers"][0]["image"], "spec-proxy-image:1");
+    // The name that the proxies count each other by is that of the headless Service.
+    let configuration: Value = serde_saphyr::from_str(&rendered.files["proxy/proxy.yaml"]).unwrap();
+    let peers = configuration["listeners"][1]["pool_budget_peers"].as_str().unwrap();
+    let named = format!("{}.spec-namespace.svc.cluster.local.", objects[3]["metadata"]["name"].as_str().unwrap());
+    assert_eq!((peers, &objects[3]["spec"]["clusterIP"]), (named.as_str(), &json!("None")));
+    // Every Secret that is referred to is one that the script makes.
+    let script = &rendered.files["secrets.sh"];
+    let mounted = pod["volumes"][1]["secret"]["secretName"].as_str().unwrap();
+    assert!(script.contains(&format!("secret {mounted} \\")));
+
+    let mut everywhere = spec();
+    everywhere.proxy.node_pools = Vec::new();
+    let rendered = helm(&everywhere, &facts());
+    assert!(!rendered.files["kubernetes/redis-tls-proxy.yaml"].contains("affinity"));
+    assert!(!rendered.files["harbor/values.yaml"].contains("affinity"));
+}
+
+#[test]
+fn another_configuration_makes_other_pods() {
+    let sum = |facts: &Facts| {
+        let objects = documents(&helm(&spec(), facts).files["kubernetes/redis-tls-proxy.yaml"]);
+        objects[1]["spec"]["template"]["metadata"]["annotations"]["doks-harbor/configuration"].as_str().unwrap().to_owned()
+    };
+    let mut other = facts();
+    other.postgres.ca = Some("another".to_owned());
+    assert!(sum(&facts()) == sum(&facts()) && sum(&facts()) != sum(&other));
+}
+
+#[test]
+fn values_refer_to_secrets_that_the_script_makes() {
+    for version in CHARTS.map(chart) {
+        let mut spec = spec();
+        spec.harbor.chart = version;
+        let rendered = helm(&spec, &facts());
+        let (text, script) = (&rendered.files["harbor/values.yaml"], &rendered.files["secrets.sh"]);
+        let referred: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.trim().split_once(": "))
+            .filter(|(key, _)| {
+                key.contains("xisting") && !key.ends_with("Key") || *key == "secretName" || *key == "existingSecretSecretKey"
+            })
+            .filter(|(_, name)| *name != "spec-tls-secret")
+            .collect();
+        assert!(!referred.is_empty());
+        for (key, name) in referred {
+            assert!(script.contains(&format!("secret {name} \\")), "{version}: {key}: {name}\n{script}");
+        }
+    }
+}
+
+#[test]
+fn no_secret_is_in_what_may_be_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let facts = keyring(&keys);
+    let keyring = Keyring::open(&keys).unwrap();
+    let secret = |entry| keyring.get(entry).unwrap();
+    for version in CHARTS.map(chart) {
+        let mut spec = spec();
+        spec.harbor.chart = version;
+        let texts = helm(&spec, &facts).files.into_values().chain(render::compose(&spec, &facts).unwrap().files.into_values());
+        for text in texts {
+            assert!(!text.contains("K3y0f-") && !text.contains("PRIVATE KEY"), "{text}");
+        }
+        // And in what may not, they are.
+        let compose = render::compose_secret(&spec, &facts, secret).unwrap();
+        assert_eq!(compose.expose_secret().matches("K3y0f-").count(), 5);
+        assert!(!format!("{compose:?}").contains("K3y0f-"));
+        if let Some(text) = render::secret_values(&spec, secret).unwrap() {
+            assert!(text.expose_secret().contains("K3y0f-harbor-core-secret") && !format!("{text:?}").contains("K3y0f-"));
+        }
+    }
+}
+
+#[test]
+fn too_few_connections_are_refused_or_told() {
+    let of = |connections: Option<u32>, nodes: u32| {
+        let mut facts = facts();
+        (facts.postgres.connections, facts.cluster.nodes) = (connections, nodes);
+        render::helm(&spec(), &facts, None)
+    };
+    let refused = of(Some(22), 8).unwrap_err();
+    assert!(refused[0].starts_with("postgres.size") && refused[0].contains("node_pools"), "{refused:?}");
+    assert!(of(Some(6), 1).unwrap_err()[0].starts_with("proxy.reserve_connections"));
+    assert!(of(Some(22), 3).unwrap().warnings[0].starts_with("postgres.size: 5 connections for each of 3 nodes"));
+    assert_eq!(of(Some(97), 4).unwrap().warnings, Vec::<String>::new());
+    let unknown = of(None, 3).unwrap();
+    assert!(unknown.warnings[0].contains("not known"));
+    assert!(
+        unknown.files["proxy/proxy.yaml"].contains("pool_size: 5") && !unknown.files["proxy/proxy.yaml"].contains("pool_budget_reserve")
+    );
+}
+
+#[test]
+fn unknown_charts_are_refused_with_the_reason() {
+    for (major, minor) in [(1, 7), (1, 20), (2, 0)] {
+        let mut spec = spec();
+        spec.harbor.chart = ChartVersion { major, minor, patch: 0 };
+        let problems = render::helm(&spec, &facts(), None).unwrap_err();
+        assert!(problems[0].starts_with("harbor.chart") && problems[0].contains("1.8.0 to 1.19.x"), "{problems:?}");
+    }
+}
+
+#[test]
+fn compose_runs_the_proxy_beside_harbor() {
+    let rendered = render::compose(&spec(), &facts()).unwrap();
+    let compose: Value = serde_saphyr::from_str(&rendered.files["compose/docker-compose.override.yml"]).unwrap();
+    let services = compose["services"].as_object().unwrap();
+    assert_eq!(services.keys().collect::<Vec<_>>(), ["core", "exporter", "jobservice", "redis-tls-proxy", "registry", "trivy-adapter"]);
+    let harbor: Value = serde_saphyr::from_str(&rendered.files["compose/harbor.yml"]).unwrap();
+    assert_eq!(harbor["external_redis"]["host"], "redis-tls-proxy:6379");
+    let configuration: Value = serde_saphyr::from_str(&rendered.files["compose/redis-tls-proxy/proxy.yaml"]).unwrap();
+    assert_eq!(configuration["listeners"][1].get("pool_budget_peers"), None, "it is alone");
+    let mut plain = spec();
+    (plain.harbor.trivy, plain.harbor.metrics, plain.harbor.host) = (false, false, None);
+    assert!(render::compose(&plain, &facts()).unwrap_err()[0].starts_with("harbor.host"));
+    plain.harbor.host = Some("h.example".to_owned());
+    let rendered = render::compose(&plain, &facts()).unwrap();
+    assert!(!rendered.files["compose/docker-compose.override.yml"].contains("trivy"), "a service that is not there stops compose");
+}
+
+#[test]
+fn scripts_are_scripts() {
+    for text in golden().into_iter().filter(|(path, _)| path.ends_with(".sh")).map(|(_, text)| text) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("script");
+        fs::write(&file, &text).unwrap();
+        let shell = std::process::Command::new("sh").arg("-n").arg(&file).output().unwrap();
+        assert!(shell.status.success(), "{}\n{text}", String::from_utf8_lossy(&shell.stderr));
+    }
+}
+
+fn refused(user: &Value) -> Vec<String> {
+    render::helm(&spec(), &facts(), Some(user)).err().unwrap_or_default()
+}
+
+#[test]
+fn what_must_hold_is_refused_by_name() {
+    for (user, key) in [
+        (json!({"database": {"external": {"host": "elsewhere"}}}), "database.external.host"),
+        (json!({"database": {"external": {"sslmode": "require"}}}), "database.external.sslmode"),
+        (json!({"database": {"external": {"port": 5433}}}), "database.external.port"),
+        (json!({"database": {"external": null}}), "database.external"),
+        (json!({"database": {"type": "internal"}}), "database.type"),
+        (json!({"redis": {"type": "internal"}}), "redis.type"),
+        (json!({"redis": "x"}), "redis"),
+        (json!({"redis": {"external": {"addr": "x:1"}}}), "redis.external.addr"),
+        (json!({"persistence": {"imageChartStorage": {"type": "filesystem"}}}), "persistence.imageChartStorage.type"),
+        (json!({"persistence": {"imageChartStorage": {"s3": {"bucket": "b"}}}}), "persistence.imageChartStorage.s3.bucket"),
+        (json!({"persistence": {"imageChartStorage": {"s3": {"regionendpoint": "b"}}}}), "persistence.imageChartStorage.s3.regionendpoint"),
+        (json!({"persistence": {"imageChartStorage": {"s3": {"secretkey": "b"}}}}), "persistence.imageChartStorage.s3.secretkey"),
+        (json!({"existingSecretSecretKey": "mine"}), "existingSecretSecretKey"),
+        (json!({"core": {"existingSecret": "mine"}}), "core.existingSecret"),
+        (json!({"core": {"secretName": null}}), "core.secretName"),
+        (json!({"harborAdminPassword": "Harbor12345"}), "harborAdminPassword"),
+        (json!({"secretKey": "0123456789abcdef"}), "secretKey"),
+        (json!({"database": {"external": {"password": "p"}}}), "database.external.password"),
+        (json!({"trivy": {"gitHubToken": "t"}}), "trivy.gitHubToken"),
+        (json!({"internalTLS": {"core": {"key": "-----BEGIN PRIVATE KEY-----"}}}), "internalTLS.core.key"),
+        (json!(["a"]), "must be a map"),
+    ] {
+        let problems = refused(&user);
+        assert!(problems.iter().any(|problem| problem.starts_with("harbor.values: ") && problem.contains(key)), "{key}: {problems:?}");
+        for secret in ["Harbor12345", "0123456789abcdef"] {
+            assert!(!problems.concat().contains(secret), "{problems:?}");
+        }
+    }
+    // All at once; what is the same is no conflict, nor is a secret that is empty.
+    assert_eq!(refused(&json!({"database": {"type": "internal"}, "redis": {"type": "internal"}})).len(), 2);
+    assert!(refused(&json!({"database": {"type": "external", "external": {"password": ""}}, "secretKey": null})).is_empty());
+}
+
+#[test]
+fn the_users_values_win_elsewhere() {
+    let user = json!({"core": {"replicas": 3, "podAnnotations": {"a/b": "c"}}, "trivy": {"resources": null}, "jobservice": {"jobLoggers": ["file"]}});
+    let rendered = render::helm(&spec(), &facts(), Some(&user)).unwrap();
+    let values = values(&rendered);
+    assert_eq!((&values["core"]["replicas"], &values["core"]["podAnnotations"]["a/b"]), (&json!(3), &json!("c")));
+    assert_eq!(values["core"]["secretName"], "spec-release-token");
+    assert_eq!((&values["jobservice"]["jobLoggers"], values["trivy"].get("resources")), (&json!(["file"]), Some(&Value::Null)));
+    assert!(rendered.warnings.iter().any(|warning| warning.contains("jobLoggers")), "{:?}", rendered.warnings);
+}
+
+/// The user's values that nothing speaks against, as paths and leaves.
+fn allowed() -> impl Strategy<Value = Value> {
+    let path = prop_oneof![
+        Just("core.replicas"),
+        Just("core.podAnnotations.a"),
+        Just("core"),
+        Just("database.maxOpenConns"),
+        Just("expose.ingress.annotations"),
+        Just("externalURL"),
+        Just("logLevel"),
+        Just("proxy"),
+        Just("registry.affinity.nodeAffinity"),
+        Just("trivy.resources.limits.cpu"),
+        Just("x.y"),
+    ];
+    let leaf =
+        prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), "[ -~]{0,8}".prop_map(Value::from), Just(json!([1, "no"]))];
+    prop::collection::vec((path, leaf), 0..6).prop_map(|pairs| {
+        let mut user = json!({});
+        for (path, leaf) in pairs {
+            // All of core cannot be replaced: what it refers to must hold.
+            let leaf = if path == "core" { json!({"x": leaf}) } else { leaf };
+            lay(&mut user, path, leaf);
+        }
+        user
+    })
+}
+
+fn lay(into: &mut Value, path: &str, leaf: Value) {
+    if !into.is_object() {
+        *into = json!({});
+    }
+    match path.split_once('.') {
+        Some((key, rest)) => lay(into.as_object_mut().unwrap().entry(key).or_insert(json!({})), rest, leaf),
+        None => into[path] = leaf,
+    }
+}
+
+/// Every leaf that the upper one has is there; every other one is the lower one's.
+fn is_laid_over(result: Option<&Value>, upper: Option<&Value>, lower: Option<&Value>) -> bool {
+    match (upper, result) {
+        (None, _) => result == lower,
+        (Some(Value::Object(upper)), Some(Value::Object(result))) => {
+            let lower = lower.and_then(Value::as_object);
+            let is_right = |key: &String| is_laid_over(result.get(key), upper.get(key), lower.and_then(|lower| lower.get(key)));
+            upper.keys().chain(lower.into_iter().flat_map(serde_json::Map::keys)).all(is_right)
+        }
+        _ => result == upper,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn merging_is_what_helm_does(user in allowed()) {
+        let rendered = render::helm(&spec(), &facts(), Some(&user)).map_err(|problems| TestCaseError::fail(problems.join("\n")))?;
+        let (result, ours) = (values(&rendered), values(&helm(&spec(), &facts())));
+        prop_assert!(is_laid_over(Some(&result), Some(&user), Some(&ours)), "{user}\n{result}");
+        // Given back as the user's own, the result changes nothing.
+        let again = render::helm(&spec(), &facts(), Some(&result)).map_err(|problems| TestCaseError::fail(problems.join("\n")))?;
+        prop_assert_eq!(values(&again), result);
+    }
+}

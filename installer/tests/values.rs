@@ -1,0 +1,214 @@
+//! Harbor's values against its charts: every key that is rendered exists in the chart of that version, with the same type, for each exposure;
+//! and readers of YAML 1.1, such as Helm, see what was meant.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests say what they expect, like the tests")]
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use doks_harbor::render;
+use doks_harbor::spec::{ChartVersion, Expose, Spec};
+use fixture::{CHARTS, EXPOSURES, chart, facts, shared, spec};
+use serde_json::{Value, json};
+
+#[path = "golden/fixture.rs"]
+mod fixture;
+
+/// Maps whose keys are the user's own.
+const FREE_FORM: [&str; 4] = ["annotations", "labels", "podAnnotations", "affinity"];
+
+fn values(spec: &Spec, user: Option<&Value>) -> Value {
+    let rendered = render::helm(spec, &facts(), user).unwrap();
+    serde_saphyr::from_str(&rendered.files["harbor/values.yaml"]).unwrap()
+}
+
+fn spec_for(chart: ChartVersion, expose: Expose) -> Spec {
+    let mut spec = spec();
+    spec.harbor.chart = chart;
+    spec.harbor.expose = expose;
+    spec
+}
+
+/// The chart's own values. Some keys it names in comments only: all of S3's, and this one of the administrator.
+fn referee(chart: ChartVersion) -> Option<Value> {
+    let text = fs::read_to_string(shared(&format!("harbor/values-{chart}.yaml"))?).unwrap();
+    let mut in_s3 = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let bare = line.trim_start();
+        in_s3 = bare == "s3:" || (in_s3 && bare != "swift:");
+        let commented = bare.strip_prefix('#').filter(|rest| in_s3 && !rest.starts_with(' '));
+        let indentation = &line[..line.len() - bare.len()];
+        lines.push(match commented {
+            Some(key) => format!("{indentation}{key}"),
+            None if bare == "# existingSecretAdminPassword:" => "existingSecretAdminPassword: \"\"".to_owned(),
+            None => line.to_owned(),
+        });
+    }
+    Some(serde_saphyr::from_str(&lines.join("\n")).unwrap_or_else(|error| panic!("{chart}: {error}")))
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "list",
+        Value::Object(_) => "map",
+    }
+}
+
+/// Walks what we have beside what the chart has. Returns how many keys it saw.
+fn compare(ours: &Value, theirs: &Value, path: &str, wrong: &mut Vec<String>) -> usize {
+    let Value::Object(map) = ours else { return 0 };
+    let mut seen = 0;
+    for (key, value) in map {
+        seen += 1;
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let Some(default) = theirs.get(key) else {
+            wrong.push(format!("{path} does not exist"));
+            continue;
+        };
+        // 1.18 says `{}` and shows a list in the comment above it.
+        let is_mistold = path == "expose.route.parentRefs" && *default == json!({});
+        if kind(value) != kind(default) && !default.is_null() && !is_mistold {
+            wrong.push(format!("{path} is a {}, and the chart has a {}", kind(value), kind(default)));
+        }
+        if !FREE_FORM.contains(&key.as_str()) && !default.is_null() {
+            seen += compare(value, default, &path, wrong);
+        }
+    }
+    seen
+}
+
+#[test]
+fn every_key_exists_in_its_chart_with_the_same_type() {
+    let mut rendered = 0;
+    for version in CHARTS.map(chart) {
+        let Some(referee) = referee(version) else { return };
+        for expose in EXPOSURES {
+            let mut spec = spec_for(version, expose);
+            if expose == Expose::Route && version.minor < 18 {
+                let problems = render::helm(&spec, &facts(), None).unwrap_err();
+                assert!(problems.iter().any(|problem| problem.starts_with("harbor.expose")), "{problems:?}");
+                continue;
+            }
+            for tls_secret in [None, Some("tls".to_owned())] {
+                spec.harbor.tls_secret = tls_secret;
+                let mut wrong = Vec::new();
+                let seen = compare(&values(&spec, None), &referee, "", &mut wrong);
+                assert!(wrong.is_empty(), "{version} {expose:?}: {wrong:#?}");
+                assert!(seen > 60, "{version} {expose:?}: only {seen} keys");
+                rendered += 1;
+            }
+        }
+    }
+    assert_eq!(rendered, 2 * (6 * 5 + 2));
+}
+
+#[test]
+fn secrets_as_values_exist_in_their_charts_too() {
+    for version in CHARTS.map(chart) {
+        let Some(referee) = referee(version) else { return };
+        let spec = spec_for(version, Expose::ClusterIp);
+        let Some(text) = render::secret_values(&spec, |_| Some("secret".into())).unwrap() else { continue };
+        let ours: Value = serde_saphyr::from_str(secrecy_text(&text)).unwrap();
+        let mut wrong = Vec::new();
+        assert!(compare(&ours, &referee, "", &mut wrong) > 4);
+        assert!(wrong.is_empty(), "{version}: {wrong:#?}");
+    }
+}
+
+fn secrecy_text(secret: &secrecy::SecretString) -> &str {
+    use secrecy::ExposeSecret;
+    secret.expose_secret()
+}
+
+#[test]
+fn the_chart_is_told_how_it_is_reached() {
+    let of = |expose, host: Option<&str>| {
+        let mut spec = spec_for(ChartVersion::NEWEST, expose);
+        spec.harbor.host = host.map(str::to_owned);
+        spec.harbor.tls_secret = None;
+        spec.harbor.ingress_class = None;
+        values(&spec, None)
+    };
+    let inside = of(Expose::ClusterIp, None);
+    assert_eq!(inside["externalURL"], "https://spec-release.spec-namespace.svc");
+    assert_eq!(inside["expose"]["tls"]["auto"]["commonName"], "spec-release.spec-namespace.svc");
+    assert_eq!(inside["expose"]["clusterIP"]["name"], "spec-release");
+    let host = Some("harbor.example.com");
+    assert_eq!(of(Expose::NodePort, host)["externalURL"], "https://harbor.example.com:30003");
+    assert_eq!(of(Expose::Ingress, host)["expose"]["ingress"].get("className"), None, "the cluster's default");
+    let traefik = of(Expose::Traefik, host);
+    assert_eq!((&traefik["expose"]["type"], &traefik["expose"]["ingress"]["className"]), (&json!("ingress"), &json!("traefik")));
+    let route = of(Expose::Route, host);
+    let parents = json!([{"name": "spec-gateway-name", "namespace": "spec-gateway-namespace"}]);
+    assert_eq!((&route["expose"]["route"]["parentRefs"], &route["expose"]["tls"]["enabled"]), (&parents, &json!(false)));
+    for expose in EXPOSURES {
+        let has_nginx = !matches!(expose, Expose::Ingress | Expose::Traefik | Expose::Route);
+        assert_eq!(of(expose, host).get("nginx").is_some(), has_nginx, "{expose:?}");
+    }
+}
+
+#[test]
+fn helm_reads_what_was_meant() {
+    let probe = Command::new("python3").args(["-c", "import yaml"]).stderr(Stdio::null()).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: python3 with PyYAML, which reads YAML 1.1, is not here");
+        return;
+    }
+    let words = [
+        "yes",
+        "No",
+        "on",
+        "OFF",
+        "y",
+        "012",
+        "0o17",
+        "0x1F",
+        "1_000",
+        "1:30",
+        "1e3",
+        ".5",
+        ".inf",
+        "~",
+        "null",
+        "2001-01-01",
+        "=",
+        "<<",
+        "",
+        " x",
+        "#",
+        "a: b",
+        "&a",
+        "*a",
+        "!t",
+        "%",
+        "@",
+    ];
+    let user = json!({
+        "core": {"podAnnotations": words.iter().map(|word| (format!("k-{word}"), json!(word))).collect::<serde_json::Map<_, _>>()},
+        "portal": {"podAnnotations": words.iter().map(|word| ((*word).to_owned(), json!(1))).collect::<serde_json::Map<_, _>>()},
+        "logLevel": "off",
+    });
+    // The writer is one: each exposure once, and each chart.
+    let of_newest = EXPOSURES.map(|expose| (ChartVersion::NEWEST, expose));
+    for (version, expose) in of_newest.into_iter().chain(CHARTS.map(|version| (chart(version), Expose::LoadBalancer))) {
+        let rendered = render::helm(&spec_for(version, expose), &facts(), Some(&user)).unwrap();
+        let text = &rendered.files["harbor/values.yaml"];
+        let ours: Value = serde_saphyr::from_str(text).unwrap();
+        assert_eq!(yaml_1_1(text), ours, "{version} {expose:?}:\n{text}");
+    }
+}
+
+fn yaml_1_1(text: &str) -> Value {
+    let read = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
+    let mut python = Command::new("python3").args(["-c", read]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    python.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = python.wait_with_output().unwrap();
+    assert!(output.status.success(), "{text}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
