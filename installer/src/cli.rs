@@ -14,8 +14,10 @@ use clap_complete::Shell;
 /// Begin with `doks-harbor init`, then `preflight`, `plan`, `apply`.
 #[derive(Debug, Parser)]
 #[command(name = "doks-harbor", version, arg_required_else_help = true, disable_help_subcommand = false)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 the plan has changes, 3 preflight failed, 4 timed out (run again), 64 bad arguments or \
-                        spec, 130 Ctrl-C (run again)")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 the plan has changes, 3 preflight failed, 4 timed out (run again), 64 bad arguments or \
+                        spec, 130 Ctrl-C (run again)"
+)]
 pub struct Cli {
     /// Shared by all commands.
     #[command(flatten)]

@@ -36,13 +36,16 @@ pub async fn rotate(http: &reqwest::Client, harbor: &str, keyring: &Keyring) -> 
     };
     keyring.put(Entry::HarborAdminNewPassword, &new)?;
     let change = Change { old_password: old.expose_secret(), new_password: new.expose_secret() };
-    let request = http.put(format!("{harbor}/api/v2.0/users/{ADMIN}/password")).basic_auth("admin", Some(old.expose_secret())).json(&change);
+    let request =
+        http.put(format!("{harbor}/api/v2.0/users/{ADMIN}/password")).basic_auth("admin", Some(old.expose_secret())).json(&change);
     let answer = request.send().await.map_err(reqwest::Error::without_url).context("Harbor does not answer")?;
     match answer.status().as_u16() {
         200 => finish(keyring, &new),
         401 | 403 => {
             keyring.forget(Entry::HarborAdminNewPassword)?;
-            bail!("Harbor does not accept the admin password of the keyring: somebody has changed it; write the current one into harbor-admin-password")
+            bail!(
+                "Harbor does not accept the admin password of the keyring: somebody has changed it; write the current one into harbor-admin-password"
+            )
         }
         status => bail!("Harbor answered {status} to a new admin password; run again"),
     }

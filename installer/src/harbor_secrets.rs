@@ -39,7 +39,7 @@ pub fn missing(have: impl Fn(Entry) -> bool) -> Result<Vec<(Entry, SecretString)
         }
     }
     if !have(Entry::HarborAdminPassword) {
-        made.push((Entry::HarborAdminPassword, typed()?.into()));
+        made.push((Entry::HarborAdminPassword, admin_password()?));
     }
     if !have(Entry::HarborRegistryPassword) || !have(Entry::HarborRegistryHtpasswd) {
         let password = random(LONG)?;
@@ -68,12 +68,15 @@ fn random(length: usize) -> Result<String> {
 }
 
 /// For `admin`. Harbor wants an upper-case letter, a lower-case one and a digit.
-fn typed() -> Result<String> {
+///
+/// # Errors
+/// When the machine gives no random bytes.
+pub fn admin_password() -> Result<SecretString> {
     loop {
         let text = random(TYPED)?;
         let has = |class: fn(&u8) -> bool| text.as_bytes().iter().any(class);
         if has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit) {
-            return Ok(text);
+            return Ok(text.into());
         }
     }
 }

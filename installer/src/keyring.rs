@@ -172,7 +172,9 @@ impl Keyring {
     /// As [`Self::get`].
     pub fn spaces_keys(&self) -> Result<Option<Keys>> {
         let (access_key, secret_key) = (self.get(Entry::SpacesAccessKey)?, self.get(Entry::SpacesSecretKey)?);
-        Ok(access_key.zip(secret_key).map(|(access_key, secret_key)| Keys { access_key: access_key.expose_secret().to_owned(), secret_key }))
+        Ok(access_key
+            .zip(secret_key)
+            .map(|(access_key, secret_key)| Keys { access_key: access_key.expose_secret().to_owned(), secret_key }))
     }
 
     /// Keeps the key of the bucket: the public half last, so that it never names another secret than its own.
@@ -210,6 +212,14 @@ impl Keyring {
     /// When the folder cannot be written to.
     pub fn put(&self, entry: Entry, secret: &SecretString) -> Result<()> {
         write(&self.folder, entry.file(), secret.expose_secret().as_bytes())
+    }
+
+    /// Writes a file that is made of secrets: `values.secret.yaml`.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn put_file(&self, file: &str, content: &SecretString) -> Result<()> {
+        write(&self.folder, file, content.expose_secret().as_bytes())
     }
 
     /// Removes one secret; that it is not there is no error.

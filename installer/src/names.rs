@@ -73,7 +73,9 @@ mod tests {
         let names = Names::of("bd5f5959-5e1e-4205-a714-a914373942af");
         assert_eq!(names, Names::of("bd5f5959-5e1e-4205-a714-a914373942af"));
         assert_ne!(names, Names::of("bd5f5959-5e1e-4205-a714-a914373942ae"));
-        for name in [names.postgres(), names.valkey(), names.bucket(), names.spaces_key("0123456789ab"), names.temporary_key("0123456789ab")] {
+        for name in
+            [names.postgres(), names.valkey(), names.bucket(), names.spaces_key("0123456789ab"), names.temporary_key("0123456789ab")]
+        {
             assert!(name.len() >= 3 && name.len() <= 63, "{name}");
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'), "{name}");
         }

@@ -7,7 +7,8 @@ use anyhow::{Result, anyhow};
 use secrecy::ExposeSecret;
 
 use crate::digitalocean::{
-    self, Account, Client, DatabaseCluster, DatabaseStatus, DatabaseUser, Engine, FirewallRule, KubernetesCluster, Options, Project, SpacesKey,
+    self, Account, Client, DatabaseCluster, DatabaseStatus, DatabaseUser, Engine, FirewallRule, KubernetesCluster, Options, Project,
+    SpacesKey,
 };
 use crate::keyring::{Entry, Keyring};
 use crate::names::Names;
@@ -209,18 +210,16 @@ pub fn find_cluster<'a>(clusters: &'a [KubernetesCluster], wanted: &str) -> Resu
 fn find_project(projects: digitalocean::Result<Vec<Project>>, wanted: Option<&str>) -> Result<Option<Project>> {
     let Some(wanted) = wanted else { return Ok(None) };
     let found = projects?.into_iter().find(|project| project.name == wanted || project.id == wanted);
-    found.map(Some).ok_or_else(|| anyhow!("there is no project {wanted:?}; make it in the control panel, or take `project` out of the spec"))
+    found
+        .map(Some)
+        .ok_or_else(|| anyhow!("there is no project {wanted:?}; make it in the control panel, or take `project` out of the spec"))
 }
 
 async fn postgres(client: &Client, spec: &Spec, cluster: Option<DatabaseCluster>, keyring: Option<&Keyring>) -> Result<ObservedDatabase> {
     let mut seen = ObservedDatabase { cluster, ..ObservedDatabase::default() };
     let Some(id) = seen.online().map(|cluster| cluster.id.clone()) else { return Ok(seen) };
-    let (rules, user, dbs, ca) = tokio::try_join!(
-        client.firewall(&id),
-        client.database_user(&id, &spec.postgres.user),
-        client.dbs(&id),
-        client.ca(&id)
-    )?;
+    let (rules, user, dbs, ca) =
+        tokio::try_join!(client.firewall(&id), client.database_user(&id, &spec.postgres.user), client.dbs(&id), client.ca(&id))?;
     seen.has_db = dbs.iter().any(|db| db.name == spec.postgres.database);
     seen.password_kept = kept(keyring, Entry::PostgresPassword, user.as_ref().and_then(|user| user.password.as_ref()))?;
     (seen.rules, seen.user, seen.ca) = (rules, user, Some(ca));

@@ -107,7 +107,11 @@ pub fn judge(spec: &Spec, sight: &Sight, today: &str, helm: Option<&str>) -> Rep
     }
     match helm {
         Some(version) => report.good("tools", format!("helm {version}")),
-        None => report.warn("tools", "helm is not on this machine", "install helm 3 to let doks-harbor install Harbor; everything before that works without"),
+        None => report.warn(
+            "tools",
+            "helm is not on this machine",
+            "install helm 3 to let doks-harbor install Harbor; everything before that works without",
+        ),
     }
     report
 }
@@ -123,7 +127,11 @@ fn token(report: &mut Report, spec: &Spec, sight: &Sight) {
             report.good(GROUP, format!("works: {}{team}", account.email));
         }
         Err(error) if error.status() == Some(401) => {
-            report.bad(GROUP, "is not valid", "make one at https://cloud.digitalocean.com/account/api/tokens and put it into DIGITALOCEAN_TOKEN");
+            report.bad(
+                GROUP,
+                "is not valid",
+                "make one at https://cloud.digitalocean.com/account/api/tokens and put it into DIGITALOCEAN_TOKEN",
+            );
             return;
         }
         Err(error) => failed(report, GROUP, "the account", "account:read", error),
@@ -147,9 +155,15 @@ fn token(report: &mut Report, spec: &Spec, sight: &Sight) {
 fn passwords(report: &mut Report, sight: &Sight) {
     let Ok(databases) = &sight.databases else { return };
     let mut connections = databases.iter().filter_map(|database| database.connection.as_ref()).peekable();
-    let told = |to: &digitalocean::Connection| to.password.as_ref().is_some_and(|password| !secrecy::ExposeSecret::expose_secret(password).is_empty());
+    let told = |to: &digitalocean::Connection| {
+        to.password.as_ref().is_some_and(|password| !secrecy::ExposeSecret::expose_secret(password).is_empty())
+    };
     if connections.peek().is_some() && !connections.any(told) {
-        report.bad("token", "may not see the passwords of databases", "give it the scope database:view_credentials: the proxy logs in with them");
+        report.bad(
+            "token",
+            "may not see the passwords of databases",
+            "give it the scope database:view_credentials: the proxy logs in with them",
+        );
     }
 }
 
@@ -186,11 +200,19 @@ fn cluster<'a>(report: &mut Report, spec: &Spec, sight: &'a Sight) -> Option<&'a
     }
     let nodes: u32 = cluster.node_pools.iter().map(digitalocean::NodePool::most).sum();
     if nodes > MOST_NODES {
-        report.warn(GROUP, format!("can have {nodes} nodes"), "a database trusts 100 addresses at most, and a node has two: the last nodes may be kept out");
+        report.warn(
+            GROUP,
+            format!("can have {nodes} nodes"),
+            "a database trusts 100 addresses at most, and a node has two: the last nodes may be kept out",
+        );
     }
     if let Some(firewall) = cluster.control_plane_firewall.as_ref().filter(|firewall| firewall.enabled) {
         let allowed = firewall.allowed_addresses.join(", ");
-        report.warn(GROUP, format!("its API server admits only {allowed}"), "this machine must be among them when it comes to the cluster itself");
+        report.warn(
+            GROUP,
+            format!("its API server admits only {allowed}"),
+            "this machine must be among them when it comes to the cluster itself",
+        );
     }
     Some(cluster)
 }
@@ -236,7 +258,8 @@ fn databases(report: &mut Report, spec: &Spec, sight: &Sight, cluster: &Kubernet
         match there {
             Some(there) => existing(report, wanted, there, cluster, &names, today),
             None if wanted.adopt => {
-                let of_kind: Vec<_> = all.iter().filter(|there| fits(wanted.engine, there.engine)).map(|there| there.name.as_str()).collect();
+                let of_kind: Vec<_> =
+                    all.iter().filter(|there| fits(wanted.engine, there.engine)).map(|there| there.name.as_str()).collect();
                 let cure = if of_kind.is_empty() { "the account has none".to_owned() } else { format!("there is {}", of_kind.join(", ")) };
                 report.bad(wanted.group, format!("there is no cluster {:?} to adopt", wanted.name), cure);
             }
@@ -254,7 +277,11 @@ fn databases(report: &mut Report, spec: &Spec, sight: &Sight, cluster: &Kubernet
     }
     if missing > 0 && all.len() + missing > MOST_DATABASES {
         let says = format!("the account has {} database clusters, and {missing} are to be made", all.len());
-        report.warn("quota", says, format!("an account may have {MOST_DATABASES} unless DigitalOcean raised that: ask its support, or adopt some"));
+        report.warn(
+            "quota",
+            says,
+            format!("an account may have {MOST_DATABASES} unless DigitalOcean raised that: ask its support, or adopt some"),
+        );
     }
 }
 
@@ -269,18 +296,34 @@ fn existing(report: &mut Report, wanted: &Wanted<'_>, there: &DatabaseCluster, c
     }
     let ours = there.tags.iter().flatten().any(|tag| *tag == names.tag());
     if !wanted.adopt && !ours {
-        report.bad(group, format!("{name} exists and is not this cluster's"), format!("say `adopt: {name}` to use it as it is, or remove it"));
+        report.bad(
+            group,
+            format!("{name} exists and is not this cluster's"),
+            format!("say `adopt: {name}` to use it as it is, or remove it"),
+        );
     } else if there.region != cluster.region {
-        report.bad(group, format!("{name} is in {}, the cluster in {}", there.region, cluster.region), "no private network connects them: adopt another");
+        report.bad(
+            group,
+            format!("{name} is in {}, the cluster in {}", there.region, cluster.region),
+            "no private network connects them: adopt another",
+        );
     } else if there.private_network_uuid != cluster.vpc_uuid {
-        report.bad(group, format!("{name} is in another VPC than the cluster"), "its private name leads nowhere: `doctl databases migrate`, or adopt another");
+        report.bad(
+            group,
+            format!("{name} is in another VPC than the cluster"),
+            "its private name leads nowhere: `doctl databases migrate`, or adopt another",
+        );
     } else {
         let version = there.version.as_deref().unwrap_or("of unknown version");
         report.good(group, format!("{name} is there: {} {version}, {} x {}", there.engine.word(), there.num_nodes, there.size));
     }
     if let Some(days) = there.version_end_of_life.as_deref().and_then(|end| days_between(today, end)) {
         if days < 0 {
-            report.warn(group, format!("its version has had no fixes for {} days", -days), "upgrade it: `doctl databases update-major-version`");
+            report.warn(
+                group,
+                format!("its version has had no fixes for {} days", -days),
+                "upgrade it: `doctl databases update-major-version`",
+            );
         } else if days < SOON_DAYS {
             report.warn(group, format!("its version gets no fixes in {days} days"), "plan an upgrade");
         }
@@ -297,12 +340,17 @@ fn offered(report: &mut Report, wanted: &Wanted<'_>, options: &Options, region: 
     }
     match wanted.version {
         Some(version) if !offer.versions.iter().any(|there| there == version) => {
-            report.bad(group, format!("version {version} is not offered"), format!("there is {}; without `version` the newest is taken", offer.versions.join(", ")));
+            report.bad(
+                group,
+                format!("version {version} is not offered"),
+                format!("there is {}; without `version` the newest is taken", offer.versions.join(", ")),
+            );
         }
         Some(_) => {}
         None => report.good(group, format!("version {}, the newest", newest(offer).unwrap_or_default())),
     }
-    let sizes = offer.layouts.iter().find(|layout| layout.num_nodes == wanted.nodes).map(|layout| layout.sizes.as_slice()).unwrap_or_default();
+    let sizes =
+        offer.layouts.iter().find(|layout| layout.num_nodes == wanted.nodes).map(|layout| layout.sizes.as_slice()).unwrap_or_default();
     if !sizes.iter().any(|there| there == wanted.size) {
         let some: Vec<_> = sizes.iter().take(6).map(String::as_str).collect();
         report.bad(group, format!("there is no {} with {} nodes", wanted.size, wanted.nodes), format!("there is {} …", some.join(", ")));
@@ -315,7 +363,11 @@ fn budget(report: &mut Report, spec: &Spec, size: &str, cluster: &KubernetesClus
     let pools = cluster.node_pools.iter().filter(|pool| spec.proxy.node_pools.is_empty() || spec.proxy.node_pools.contains(&pool.name));
     let nodes = pools.map(digitalocean::NodePool::most).sum::<u32>().max(1);
     let Some(connections) = cost::connections(size) else {
-        return report.warn(GROUP, format!("how many connections {size} has is not known"), "see its page in the control panel; the share of each node follows");
+        return report.warn(
+            GROUP,
+            format!("how many connections {size} has is not known"),
+            "see its page in the control panel; the share of each node follows",
+        );
     };
     let share = connections.saturating_sub(spec.proxy.reserve_connections) / nodes;
     let says = format!("{size} has {connections} connections: {share} for each of {nodes} nodes");
@@ -334,10 +386,16 @@ fn bucket(report: &mut Report, spec: &Spec, cluster: &KubernetesCluster) {
             report.warn(GROUP, format!("no Spaces are known in {region}"), format!("known are {}", spaces::REGIONS.join(", ")));
         }
         Some(region) => report.good(GROUP, format!("region {region}")),
-        None if spaces::REGIONS.contains(&cluster.region.as_str()) => report.good(GROUP, format!("region {}, the cluster's", cluster.region)),
+        None if spaces::REGIONS.contains(&cluster.region.as_str()) => {
+            report.good(GROUP, format!("region {}, the cluster's", cluster.region))
+        }
         None => {
             let near = spaces::nearest(&cluster.region).unwrap_or("one of theirs");
-            report.bad(GROUP, format!("the cluster's region {} has none", cluster.region), format!("write spaces.region: {near} is the nearest"));
+            report.bad(
+                GROUP,
+                format!("the cluster's region {} has none", cluster.region),
+                format!("write spaces.region: {near} is the nearest"),
+            );
         }
     }
 }

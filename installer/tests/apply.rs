@@ -72,7 +72,13 @@ async fn drift_is_shown_and_mended_and_others_keep_what_is_theirs() {
     for (name, database) in good["databases"].as_object().unwrap() {
         assert_eq!(database["rules"], mended["databases"][name]["rules"]);
     }
-    assert!(desk.cloud.api.world(|world| world.databases.iter().filter(|db| db.engine == "valkey").all(|db| db.eviction_policy == "noeviction")));
+    assert!(
+        desk.cloud.api.world(|world| world
+            .databases
+            .iter()
+            .filter(|db| db.engine == "valkey")
+            .all(|db| db.eviction_policy == "noeviction"))
+    );
 }
 
 #[tokio::test]

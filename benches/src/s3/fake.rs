@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Grant, OWNER};
@@ -72,6 +73,19 @@ pub struct Bucket {
     pub lifecycle: Option<String>,
 }
 
+/// Tells when the request that [`Fake::hold_at`] named has come.
+#[derive(Clone, Debug)]
+pub struct Held(watch::Receiver<bool>);
+
+impl Held {
+    /// Waits until the request is done and its answer held; for ever if it never comes.
+    pub async fn reached(&self) {
+        if self.0.clone().wait_for(|reached| *reached).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// The running stand-in; gone when dropped.
 pub struct Fake {
     address: SocketAddr,
@@ -122,6 +136,13 @@ impl Fake {
         self.store().faults = faults;
     }
 
+    /// Does request number `n` of those that are signed well (from 1, since the start) and never answers it.
+    pub fn hold_at(&self, n: usize) -> Held {
+        let (told, tells) = watch::channel(false);
+        self.store().hold = Some((n, told));
+        Held(tells)
+    }
+
     /// Method, bucket and object of every request that was signed well, in their order.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
@@ -165,15 +186,20 @@ async fn answer(request: Request<Incoming>, store: &Mutex<Store>) -> io::Result<
     let delay = locked(store).faults.delay;
     tokio::time::sleep(delay).await;
 
-    let (reply, lost) = {
+    let (reply, lost, held) = {
         let mut store = locked(store);
         if take(&mut store.faults.cut) {
             return Err(cut());
         }
         let reply =
             if take(&mut store.faults.busy) { Reply::error(503, "SlowDown") } else { operations::perform(&mut store, &head, &body) };
-        (reply, take(&mut store.faults.lose))
+        let held = store.hold.as_ref().is_some_and(|(n, _)| *n == store.requests.len());
+        (reply, take(&mut store.faults.lose), held.then(|| store.hold.take()).flatten())
     };
+    if let Some((_, told)) = held {
+        told.send_replace(true);
+        return std::future::pending().await;
+    }
     if lost {
         return Err(cut());
     }

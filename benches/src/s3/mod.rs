@@ -7,7 +7,7 @@ mod ceph;
 mod fake;
 
 pub use ceph::Ceph;
-pub use fake::{Bucket, Fake, Faults, Snapshot};
+pub use fake::{Bucket, Fake, Faults, Held, Snapshot};
 
 /// Whose buckets are "ours" in the lab, unless another owner is named.
 pub const OWNER: &str = "us";

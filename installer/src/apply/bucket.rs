@@ -107,9 +107,19 @@ async fn make(run: &Run<'_>, task: &Task, bucket: &str, region: &str, adopted: b
 }
 
 /// Runs `work` with a key that may do everything. The caller removes it.
-pub(super) async fn with_temporary_key(run: &Run<'_>, task: &Task, names: &Names, region: &str, work: impl AsyncFnOnce(&Spaces) -> Result<()>) -> Result<()> {
+pub(super) async fn with_temporary_key(
+    run: &Run<'_>,
+    task: &Task,
+    names: &Names,
+    region: &str,
+    work: impl AsyncFnOnce(&Spaces) -> Result<()>,
+) -> Result<()> {
     let new = NewSpacesKey { name: names.temporary_key(run.keyring.id()), grants: vec![Grant::full()] };
-    let key = run.client.create_spaces_key(&new).await.context("a temporary Spaces key cannot be made; a key of your own can be given as spaces.keys")?;
+    let key = run
+        .client
+        .create_spaces_key(&new)
+        .await
+        .context("a temporary Spaces key cannot be made; a key of your own can be given as spaces.keys")?;
     run.temporary.set(Some(key.access_key.clone()));
     let spaces = run.s3.open(region, keys_of(key)?)?;
     task.say("waiting until Spaces knows the temporary key");
@@ -145,8 +155,13 @@ async fn claim_bucket(run: &Run<'_>, task: &Task, spaces: &Spaces, bucket: &str,
                  folder with --keyring; if it is lost, delete the object {OWNER} from the bucket and run again",
                 there.keyring
             ),
-            Some(there) => bail!("the bucket {bucket} belongs to the Harbor of another cluster ({}); two would delete each other's images", there.cluster),
-            None => bail!("the bucket {bucket} holds an object {OWNER} that cannot be read: look at it, and delete it if it is no longer needed"),
+            Some(there) => bail!(
+                "the bucket {bucket} belongs to the Harbor of another cluster ({}); two would delete each other's images",
+                there.cluster
+            ),
+            None => bail!(
+                "the bucket {bucket} holds an object {OWNER} that cannot be read: look at it, and delete it if it is no longer needed"
+            ),
         }
     }
     spaces.abort_uploads_after(bucket, ABORT_UPLOADS_AFTER_DAYS).await?;

@@ -129,7 +129,9 @@ fn harbor_secrets(keyring: &Keyring) -> Result<()> {
             have.push(*entry);
         }
     }
-    harbor_secrets::missing(|entry| have.contains(&entry))?.iter().try_for_each(|(entry, secret): &(Entry, SecretString)| keyring.put(*entry, secret))
+    harbor_secrets::missing(|entry| have.contains(&entry))?
+        .iter()
+        .try_for_each(|(entry, secret): &(Entry, SecretString)| keyring.put(*entry, secret))
 }
 
 /// What rendering has to know.

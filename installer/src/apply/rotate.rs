@@ -18,7 +18,9 @@ pub async fn postgres(run: &Run<'_>, observed: &Observed) -> Result<()> {
     task.say("changing the password");
     let user = run.client.reset_database_user(&there.id, &run.spec.postgres.user).await?;
     let password = user.password.filter(|password| !password.expose_secret().is_empty());
-    let password = password.context("the password was changed, but the token may not see it: give it the scope database:view_credentials and run `doks-harbor apply`")?;
+    let password = password.context(
+        "the password was changed, but the token may not see it: give it the scope database:view_credentials and run `doks-harbor apply`",
+    )?;
     run.keyring.put(Entry::PostgresPassword, &password)?;
     task.done("changed");
     Ok(())
@@ -31,10 +33,15 @@ pub async fn postgres(run: &Run<'_>, observed: &Observed) -> Result<()> {
 pub fn valkey(run: &Run<'_>, observed: &Observed) -> Result<()> {
     let there = observed.valkey.online().context("Valkey is not there yet: run `doks-harbor apply`")?;
     if observed.valkey.password_kept {
-        bail!("the API cannot change the password of Valkey, and it is still the same: reset it in the control panel ({}, Users & Databases), then run this again", there.name);
+        bail!(
+            "the API cannot change the password of Valkey, and it is still the same: reset it in the control panel ({}, Users & Databases), then run this again",
+            there.name
+        );
     }
-    let password = there.private_connection.as_ref().and_then(|to| to.password.as_ref()).filter(|password| !password.expose_secret().is_empty());
-    run.keyring.put(Entry::ValkeyPassword, password.context("the token may not see passwords: give it the scope database:view_credentials")?)
+    let password =
+        there.private_connection.as_ref().and_then(|to| to.password.as_ref()).filter(|password| !password.expose_secret().is_empty());
+    run.keyring
+        .put(Entry::ValkeyPassword, password.context("the token may not see passwords: give it the scope database:view_credentials")?)
 }
 
 /// First half: a second key for the bucket, proved to work and put into the keyring; the first one stays valid.
@@ -43,7 +50,9 @@ pub fn valkey(run: &Run<'_>, observed: &Observed) -> Result<()> {
 /// When a rotation has begun and is not finished, and when the bucket is not there.
 pub async fn spaces(run: &Run<'_>, observed: &Observed) -> Result<()> {
     if run.spec.spaces.keys.is_some() {
-        bail!("the key of the bucket is your own (spaces.keys): make another in the control panel, change the files, and run `doks-harbor apply`");
+        bail!(
+            "the key of the bucket is your own (spaces.keys): make another in the control panel, change the files, and run `doks-harbor apply`"
+        );
     }
     if run.keyring.get(Entry::SpacesRetiringKey)?.is_some() {
         bail!("a rotation has begun and its old key is still valid: end it with `doks-harbor rotate spaces --finish`");

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::{DONE, Tools, keyring, read_spec, say};
+use super::{DONE, Tools, complain, keyring, read_spec, say};
 use crate::apply;
 use crate::cli::{Render, Shared, Target};
 use crate::facts::Facts;
-use crate::keyring::Keyring;
+use crate::keyring::{Entry, Keyring};
 use crate::observe::observe;
-use crate::render::{Rendered, compose, helm};
+use crate::render::{Budget, COMPOSE_SECRET_FILE, Rendered, compose, compose_secret, helm, proxy, secret_values, secrets};
 use crate::spec::Spec;
 
 pub(super) async fn run(shared: &Shared, args: &Render) -> Result<u8> {
@@ -35,16 +35,51 @@ pub(super) async fn run(shared: &Shared, args: &Render) -> Result<u8> {
     Ok(DONE)
 }
 
-/// All files, or every reason why not.
-pub(super) fn rendered(spec: &Spec, facts: &Facts, target: Target, _keyring: Option<&Keyring>) -> Result<Rendered> {
+/// All files, or every reason why not. What is made of secrets goes into the keyring.
+pub(super) fn rendered(spec: &Spec, facts: &Facts, target: Target, keyring: Option<&Keyring>) -> Result<Rendered> {
     let values = spec.harbor.values.as_deref().map(read_values).transpose()?;
-    let mut rendered = match target {
+    let rendered = match target {
         Target::Helm => helm(spec, facts, values.as_ref()),
         Target::Compose => compose(spec, facts),
+    };
+    let mut rendered = rendered.map_err(nothing_written)?;
+    match keyring {
+        Some(keyring) => rendered.warnings.extend(with_secrets(spec, facts, target, keyring)?),
+        None => rendered
+            .warnings
+            .push("there is no keyring: the proxy's configuration was not tried out, and no file with secrets written".to_owned()),
     }
-    .map_err(|problems| anyhow::anyhow!("nothing was written:\n{}", problems.join("\n")))?;
     rendered.files.insert("facts.json".to_owned(), facts.to_json() + "\n");
     Ok(rendered)
+}
+
+/// Tries the proxy's configuration out with the proxy's own code, and writes the files that hold secrets; for a keyring that has them all.
+fn with_secrets(spec: &Spec, facts: &Facts, target: Target, keyring: &Keyring) -> Result<Vec<String>> {
+    let secret = |entry| keyring.get(entry).ok().flatten();
+    let missing =
+        |missing: Vec<String>| vec![format!("the keyring lacks {}: run `doks-harbor apply`, then render again", missing.join(", "))];
+    let file = match target {
+        Target::Helm => secret_values(spec, secret).map(|values| values.map(|values| (secrets::VALUES_FILE, values))),
+        Target::Compose => compose_secret(spec, facts, secret).map(|fragment| Some((COMPOSE_SECRET_FILE, fragment))),
+    };
+    match file {
+        Ok(Some((name, content))) => keyring.put_file(name, &content)?,
+        Ok(None) => {}
+        Err(lacks) => return Ok(missing(lacks)),
+    }
+    let lacks =
+        [Entry::ClientPassword, Entry::PostgresPassword, Entry::ValkeyPassword].into_iter().filter(|entry| secret(*entry).is_none());
+    let lacks: Vec<_> = lacks.map(|entry| entry.file().to_owned()).collect();
+    if !lacks.is_empty() {
+        return Ok(missing(lacks));
+    }
+    let budget = Budget::new(spec, facts, facts.cluster.nodes).map_err(|problem| nothing_written(vec![problem]))?;
+    let scratch = tempfile::tempdir().context("no temporary folder")?;
+    proxy::check(facts, &budget, keyring.folder(), scratch.path()).map_err(nothing_written)
+}
+
+fn nothing_written(problems: Vec<String>) -> anyhow::Error {
+    anyhow::anyhow!("nothing was written:\n{}", problems.join("\n"))
 }
 
 fn read_values(path: &Path) -> Result<serde_json::Value> {
@@ -55,6 +90,7 @@ fn read_values(path: &Path) -> Result<serde_json::Value> {
 
 /// Each file in one go. What is there and not ours stays.
 pub(super) fn write(out: &Path, rendered: &Rendered) -> Result<()> {
+    rendered.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     for (path, text) in &rendered.files {
         let path = out.join(path);
         let Some(folder) = path.parent() else { bail!("{} has no folder", path.display()) };

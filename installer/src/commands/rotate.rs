@@ -51,12 +51,11 @@ const fn words(args: &Rotate) -> (&'static str, &'static str) {
             "A second key for the bucket is made; the first stays valid until --finish.",
             "The new key is in the keyring. Next: run secrets.sh, restart Harbor's registry, then `doks-harbor rotate spaces --finish`.",
         ),
-        (Secret::Spaces, true) => {
-            ("The old key of the bucket is deleted: whoever still uses it loses the bucket.", "The old key is gone.")
-        }
-        (Secret::Valkey, _) => {
-            ("", "The password is in the keyring. Next: run secrets.sh at once; the proxy reads it within a minute, connections that are open stay open.")
-        }
+        (Secret::Spaces, true) => ("The old key of the bucket is deleted: whoever still uses it loses the bucket.", "The old key is gone."),
+        (Secret::Valkey, _) => (
+            "",
+            "The password is in the keyring. Next: run secrets.sh at once; the proxy reads it within a minute, connections that are open stay open.",
+        ),
         _ => (
             "The password of Harbor's user in PostgreSQL changes at once: connections that are open stay open, new ones fail until the Secret is swapped.",
             "The new password is in the keyring. Next: run secrets.sh at once; the proxy reads it within a minute.",

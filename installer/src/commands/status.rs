@@ -71,7 +71,10 @@ fn database(what: &'static str, seen: &ObservedDatabase, ours: String) -> Line {
         DatabaseStatus::Other => "busy".to_owned(),
         status => format!("{status:?}").to_lowercase(),
     };
-    let mut details = vec![format!("{} {}", there.engine.word(), there.version.as_deref().unwrap_or("?")), format!("{} x {}", there.num_nodes, there.size)];
+    let mut details = vec![
+        format!("{} {}", there.engine.word(), there.version.as_deref().unwrap_or("?")),
+        format!("{} x {}", there.num_nodes, there.size),
+    ];
     if let Some(to) = &there.private_connection {
         details.push(format!("{}:{}", to.host, to.port));
     }

@@ -155,10 +155,16 @@ fn misfits(wanted: &Wanted<'_>, there: &DatabaseCluster, observed: &Observed) ->
     let mut complain = |why: String| complaints.push(format!("{} {}: {why}", wanted.kind, there.name));
     let tag = observed.names.tag();
     if !wanted.adopt && !there.tags.iter().flatten().any(|found| *found == tag) {
-        complain(format!("exists and is not marked as this cluster's (tag {tag}); say `adopt: {}` to use it as it is, or remove it", there.name));
+        complain(format!(
+            "exists and is not marked as this cluster's (tag {tag}); say `adopt: {}` to use it as it is, or remove it",
+            there.name
+        ));
     }
     if there.region != observed.cluster.region {
-        complain(format!("is in {}, the cluster in {}: no private network connects them; adopt another", there.region, observed.cluster.region));
+        complain(format!(
+            "is in {}, the cluster in {}: no private network connects them; adopt another",
+            there.region, observed.cluster.region
+        ));
     } else if there.private_network_uuid != observed.cluster.vpc_uuid {
         complain("is in another VPC than the cluster, so its private name leads nowhere; move it with `doctl databases migrate`, or adopt another".to_owned());
     }

@@ -65,7 +65,8 @@ fn table(items: &[Item]) -> Table {
             Some(None) => "price unknown".to_owned(),
             None => String::new(),
         };
-        let first = item.notes.first().cloned().unwrap_or_else(|| if item.steps.is_empty() { "as it should be".to_owned() } else { String::new() });
+        let first =
+            item.notes.first().cloned().unwrap_or_else(|| if item.steps.is_empty() { "as it should be".to_owned() } else { String::new() });
         table.add_row([item.action.mark().to_owned(), item.kind.to_owned(), item.name.clone(), first, price]);
         let steps = item.steps.iter().filter(|step| item.action != Action::Foreign && **step != Step::AwaitOnline).map(Step::to_string);
         for line in item.notes.iter().skip(1).cloned().chain(steps) {

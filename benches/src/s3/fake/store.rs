@@ -12,6 +12,8 @@ pub(super) struct Store {
     pub(super) buckets: BTreeMap<String, Bucket>,
     pub(super) faults: Faults,
     pub(super) requests: Vec<String>,
+    /// The request after which nothing is said, and whom to tell.
+    pub(super) hold: Option<(usize, tokio::sync::watch::Sender<bool>)>,
     /// Of versions and uploads.
     pub(super) ids: u64,
 }
