@@ -45,7 +45,7 @@ use serde_json::Value;
 pub use builder::Builder;
 pub use faults::{At, Fault, Frozen, Moment};
 pub use server::{Exchange, Hook};
-pub use world::{Cluster, Database, Endpoint, Event, Key, Phase, Pool, Project, Region, Rule, User, Vpc, World};
+pub use world::{Births, Cluster, Database, Endpoint, Event, Key, Phase, Pool, Project, Region, Rule, User, Vpc, World};
 
 /// The DOKS cluster of a fake that was not told of others.
 pub const CLUSTER: &str = "bd5f5959-5e1e-4205-a714-a914373942af";
