@@ -131,7 +131,7 @@ impl Spaces {
             match self.send(&Call::new(Method::PUT, bucket)).await {
                 Ok(_) => break,
                 // The end of a bucket of this name is still under way, which may take minutes.
-                Err(error) if error.is("OperationAborted") && Instant::now() < deadline => {}
+                Err(error) if error.is("OperationAborted") && Instant::now() < deadline => tokio::time::sleep(call::jittered(POLL)).await,
                 Err(error) if error.is("BucketAlreadyOwnedByYou") => return Ok(Made::Existed),
                 Err(error) if error.is("BucketAlreadyExists") => return Ok(Made::Taken),
                 Err(error) => return Err(error),

@@ -29,8 +29,12 @@ use store::{Key, Reply, Store};
 pub struct Faults {
     /// Keys added later are not known for so many requests each.
     pub slow_keys: u32,
+    /// Until then, every other request is let in: one gateway knows the key, another does not.
+    pub flapping: bool,
     /// Buckets made later are not seen for so many requests each.
     pub slow_buckets: u32,
+    /// So many wishes for a bucket are answered with 409 OperationAborted: its former self is still being deleted.
+    pub aborted: u32,
     /// So many requests are answered with 503 SlowDown.
     pub busy: u32,
     /// So many requests are cut off unheard.
@@ -129,6 +133,15 @@ impl Fake {
     /// Forgets a key; false when it was not known.
     pub fn remove_key(&self, access: &str) -> bool {
         self.store().keys.remove(access).is_some()
+    }
+
+    /// Puts an object into a bucket that exists, past keys and faults; false when it does not exist.
+    pub fn put(&self, bucket: &str, object: &str, bytes: &[u8]) -> bool {
+        let mut store = self.store();
+        let id = store.id(bucket);
+        let Some(bucket) = store.buckets.get_mut(bucket) else { return false };
+        bucket.push(object, id, Some(Bytes::copy_from_slice(bytes)));
+        true
     }
 
     /// What goes wrong from now on.

@@ -124,7 +124,7 @@ impl Error {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Refused { status, code, .. } => {
-                matches!(status, 429 | 500 | 502 | 503 | 504) || matches!(code.as_str(), "OperationAborted" | "RequestTimeout" | "SlowDown")
+                matches!(status, 429 | 500 | 502 | 503 | 504) || matches!(code.as_str(), "RequestTimeout" | "SlowDown")
             }
             Self::Unreachable { .. } => true,
             _ => false,
@@ -151,6 +151,7 @@ fn hint(code: &str) -> &'static str {
         "RequestTimeTooSkewed" => ": this machine's clock is wrong; set it and try again",
         "NoSuchBucket" => ": there is no such bucket in this region",
         "BucketAlreadyExists" => ": the name is taken, or was deleted less than a week ago; choose another",
+        "OperationAborted" => ": another change of this bucket is still under way; try again in a few minutes",
         "BucketNotEmpty" => ": something was written while it was being emptied; stop Harbor and try again",
         "InvalidBucketName" => ": 3 to 63 lower-case letters, digits and hyphens",
         "SlowDown" | "ServiceUnavailable" => ": the server is busy; try again later",

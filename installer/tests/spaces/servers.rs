@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 pub(crate) enum Server {
     Fake(Fake),
-    Ceph(Ceph),
+    Ceph(Box<Ceph>),
 }
 
 impl Server {
@@ -36,7 +36,7 @@ impl Server {
         ceph.add_key("US", "our secret").await.unwrap();
         ceph.add_user("them").await.unwrap();
         ceph.add_key_of("them", "THEM", "their secret").await.unwrap();
-        Some(Self::Ceph(ceph))
+        Some(Self::Ceph(Box::new(ceph)))
     }
 
     pub(crate) fn ours(&self) -> Spaces {

@@ -45,7 +45,7 @@ fn permitted(store: &mut Store, head: &Parts, call: &Call<'_>) -> Result<String,
     let unknown = || Reply::error(403, "InvalidAccessKeyId");
     let access = signature::access_key(call.query).ok_or_else(|| Reply::error(403, "AccessDenied"))?;
     let key = store.keys.get_mut(access).ok_or_else(unknown)?;
-    if take(&mut key.unknown_for) {
+    if take(&mut key.unknown_for) && !(store.faults.flapping && key.unknown_for % 2 == 1) {
         return Err(unknown());
     }
     if !signature::holds(head, call.query, &key.secret) {
@@ -55,6 +55,12 @@ fn permitted(store: &mut Store, head: &Parts, call: &Call<'_>) -> Result<String,
     store.requests.push(format!("{} {}/{}", call.method, call.bucket, call.object));
     let is_on_bucket = call.object.is_empty();
     let is_creation = is_on_bucket && *call.method == Method::PUT && !call.asks("lifecycle") && !call.asks("versioning");
+    if is_creation && !is_name(call.bucket) {
+        return Err(Reply::error(400, "InvalidBucketName"));
+    }
+    if is_creation && take(&mut store.faults.aborted) {
+        return Err(Reply::error(409, "OperationAborted"));
+    }
     let may = match &grant {
         Grant::Full => true,
         Grant::ReadWrite(bucket) => {
@@ -225,6 +231,11 @@ impl Call<'_> {
     fn written(&self, name: &str) -> String {
         if self.asks("encoding-type") { encoded(name) } else { escaped(name) }
     }
+}
+
+fn is_name(bucket: &str) -> bool {
+    let is_plain = bucket.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    (3..=63).contains(&bucket.len()) && is_plain
 }
 
 fn escaped(text: &str) -> String {

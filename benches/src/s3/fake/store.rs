@@ -87,7 +87,7 @@ impl Bucket {
         if self.versioned || body.is_some() {
             versions.push(Version { id, body });
         }
-        self.objects.retain(|_, versions| !versions.is_empty());
+        self.forget_if_empty(name);
     }
 
     /// Of one version, or of the object when none is named.
@@ -97,8 +97,14 @@ impl Bucket {
             None => {}
             Some(version) => {
                 self.objects.entry(name.to_owned()).or_default().retain(|one| one.id != version);
-                self.objects.retain(|_, versions| !versions.is_empty());
+                self.forget_if_empty(name);
             }
+        }
+    }
+
+    fn forget_if_empty(&mut self, name: &str) {
+        if self.objects.get(name).is_some_and(Vec::is_empty) {
+            self.objects.remove(name);
         }
     }
 }

@@ -1,9 +1,16 @@
 //! Spaces, from outside: the same matrix on a stand-in (always) and on Ceph's own gateway (with `LAB_CEPH=1`), and faults that only the
 //! stand-in has.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test says what it expects")]
+#![allow(clippy::print_stdout, reason = "which of many failed, and what was skipped")]
+
+#[path = "spaces/claims.rs"]
 mod claims;
+#[path = "spaces/emptying.rs"]
 mod emptying;
+#[path = "spaces/faults.rs"]
 mod faults;
+#[path = "spaces/servers.rs"]
 mod servers;
 
 use std::time::Duration;
