@@ -1,7 +1,13 @@
 //! What is rendered, from outside: golden files in which each setting is its own name, the proxy's own judgement, no secret anywhere, and the
 //! user's values on top unless they break what must hold. `UPDATE_GOLDEN=1` writes the golden files anew.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests say what they expect, like the tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests say what they expect, like the tests"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,7 +73,7 @@ fn golden_files_are_what_is_rendered() {
             "{path} has changed; if that is meant, UPDATE_GOLDEN=1 writes it anew.\n--- kept\n{kept}\n--- rendered\n{text}"
         );
     }
-    assert_eq!(files.len(), 5 + 5 + 7 + 11, "{:?}", files.keys());
+    assert_eq!(files.len(), 6 + 6 + 7 + 11, "{:?}", files.keys());
 }
 
 #[test]
@@ -282,6 +288,23 @@ fn scripts_are_scripts() {
     }
 }
 
+#[test]
+fn harbors_template_gets_our_keys_in_the_place_of_its_own() {
+    let script = &render::compose(&spec(), &facts()).unwrap().files["compose/install.sh"];
+    let line = script.lines().find(|line| line.starts_with("awk")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let template = "# Head\nhostname: reg.mydomain.com\nhttp:\n  port: 80\n\nhttps:\n  port: 443\n  # a\n  certificate: /your\nharbor_admin_password: x\n\
+                    database:\n  password: root123\n# storage_service:\n#   ca_bundle:\ndata_volume: /data\n";
+    fs::write(folder.path().join("harbor.yml.tmpl"), template).unwrap();
+    let shell = std::process::Command::new("sh").args(["-c", line]).env("harbor", folder.path()).output().unwrap();
+    assert!(shell.status.success(), "{}", String::from_utf8_lossy(&shell.stderr));
+    let left: Value = serde_saphyr::from_str(&fs::read_to_string(folder.path().join("harbor.yml.new")).unwrap()).unwrap();
+    assert_eq!(left, json!({"http": {"port": 80}, "database": {"password": "root123"}, "data_volume": "/data"}));
+    // Together with ours no key is there twice.
+    let ours: Value = serde_saphyr::from_str(&render::compose(&spec(), &facts()).unwrap().files["compose/harbor.yml"]).unwrap();
+    assert!(ours.as_object().unwrap().keys().all(|key| left.get(key).is_none()));
+}
+
 fn refused(user: &Value) -> Vec<String> {
     render::helm(&spec(), &facts(), Some(user)).err().unwrap_or_default()
 }
@@ -304,6 +327,7 @@ fn what_must_hold_is_refused_by_name() {
         (json!({"existingSecretSecretKey": "mine"}), "existingSecretSecretKey"),
         (json!({"core": {"existingSecret": "mine"}}), "core.existingSecret"),
         (json!({"core": {"secretName": null}}), "core.secretName"),
+        (json!({"core": {"affinity": {"nodeAffinity": null}}}), "core.affinity.nodeAffinity"),
         (json!({"harborAdminPassword": "Harbor12345"}), "harborAdminPassword"),
         (json!({"secretKey": "0123456789abcdef"}), "secretKey"),
         (json!({"database": {"external": {"password": "p"}}}), "database.external.password"),
@@ -344,7 +368,7 @@ fn allowed() -> impl Strategy<Value = Value> {
         Just("externalURL"),
         Just("logLevel"),
         Just("proxy"),
-        Just("registry.affinity.nodeAffinity"),
+        Just("registry.affinity.podAntiAffinity"),
         Just("trivy.resources.limits.cpu"),
         Just("x.y"),
     ];

@@ -1,7 +1,13 @@
 //! Harbor's values against its charts: every key that is rendered exists in the chart of that version, with the same type, for each exposure;
 //! and readers of YAML 1.1, such as Helm, see what was meant.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests say what they expect, like the tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests say what they expect, like the tests"
+)]
 
 use std::fs;
 use std::io::Write;
@@ -196,19 +202,26 @@ fn helm_reads_what_was_meant() {
     });
     // The writer is one: each exposure once, and each chart.
     let of_newest = EXPOSURES.map(|expose| (ChartVersion::NEWEST, expose));
+    let mut texts = Vec::new();
     for (version, expose) in of_newest.into_iter().chain(CHARTS.map(|version| (chart(version), Expose::LoadBalancer))) {
-        let rendered = render::helm(&spec_for(version, expose), &facts(), Some(&user)).unwrap();
-        let text = &rendered.files["harbor/values.yaml"];
-        let ours: Value = serde_saphyr::from_str(text).unwrap();
-        assert_eq!(yaml_1_1(text), ours, "{version} {expose:?}:\n{text}");
+        texts.extend(render::helm(&spec_for(version, expose), &facts(), Some(&user)).unwrap().files);
+    }
+    texts.extend(render::compose(&spec(), &facts()).unwrap().files);
+    texts.retain(|(path, _)| path.ends_with(".yaml") || path.ends_with(".yml"));
+    assert_eq!(texts.len(), 12 * 4 + 3);
+    let read = yaml_1_1(&texts.iter().map(|(_, text)| text.as_str()).collect());
+    for ((path, text), read) in texts.iter().zip(read) {
+        let ours: Value = serde_saphyr::from_multiple::<Value>(text).unwrap().into();
+        assert_eq!(read, ours, "{path}:\n{text}");
     }
 }
 
-fn yaml_1_1(text: &str) -> Value {
-    let read = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
+/// What a reader of YAML 1.1 sees in each of these files: a list of documents each.
+fn yaml_1_1(texts: &Value) -> Vec<Value> {
+    let read = "import json, sys, yaml; json.dump([list(yaml.safe_load_all(text)) for text in json.load(sys.stdin)], sys.stdout)";
     let mut python = Command::new("python3").args(["-c", read]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    python.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    python.stdin.take().unwrap().write_all(texts.to_string().as_bytes()).unwrap();
     let output = python.wait_with_output().unwrap();
-    assert!(output.status.success(), "{text}");
+    assert!(output.status.success(), "PyYAML cannot read it");
     serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -23,7 +23,11 @@ fn has_the_objects_that_it_promises() {
     assert_eq!(pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"], Value::Bool(true));
     assert_eq!(documents[2]["spec"]["internalTrafficPolicy"], "Local", "plaintext stays on the node");
     let peers = &documents[3]["spec"];
-    assert_eq!((&peers["clusterIP"], &peers["publishNotReadyAddresses"]), (&Value::from("None"), &Value::Bool(true)), "a name for each pod");
+    assert_eq!(
+        (&peers["clusterIP"], &peers["publishNotReadyAddresses"]),
+        (&Value::from("None"), &Value::Bool(true)),
+        "a name for each pod"
+    );
 }
 
 #[test]

@@ -164,7 +164,8 @@ pub fn authorities(facts: &Facts) -> Vec<(&'static str, &str)> {
 /// # Errors
 /// Every mistake in the proxy's words. What it only warns about is returned.
 pub fn check(facts: &Facts, budget: &Budget, keyring: &Path, scratch: &Path) -> Result<Vec<String>, Vec<String>> {
-    let place = Place { peers: Place::pod("harbor").peers, ..Place::here(scratch, keyring) };
+    let Place { config, secret, .. } = Place::here(scratch, keyring);
+    let place = Place { config, secret, ..Place::pod("harbor") };
     let file = scratch.join("proxy.yaml");
     let write = || -> std::io::Result<()> {
         for (name, pem) in authorities(facts) {

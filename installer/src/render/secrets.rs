@@ -65,7 +65,7 @@ const TABLE: &[Row] = &[
     row(Use::Client, 10, "REDIS_PASSWORD", Entry::ClientPassword, "redis.external.password"),
     row(Use::Spaces, 10, "REGISTRY_STORAGE_S3_ACCESSKEY", Entry::SpacesAccessKey, "persistence.imageChartStorage.s3.accesskey"),
     row(Use::Spaces, 10, "REGISTRY_STORAGE_S3_SECRETKEY", Entry::SpacesSecretKey, "persistence.imageChartStorage.s3.secretkey"),
-    row(Use::Admin, 12, "HARBOR_ADMIN_PASSWORD", Entry::HarborAdminPassword, "harborAdminPassword"),
+    row(Use::Admin, 14, "HARBOR_ADMIN_PASSWORD", Entry::HarborAdminPassword, "harborAdminPassword"),
     row(Use::Encryption, 10, "secretKey", Entry::HarborSecretKey, "secretKey"),
     row(Use::Components, 14, "secret", Entry::HarborCoreSecret, "core.secret"),
     row(Use::Components, 14, "CSRF_KEY", Entry::HarborXsrfKey, "core.xsrfKey"),
