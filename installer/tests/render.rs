@@ -1,5 +1,5 @@
-//! What is rendered, from outside: golden files in which each setting is its own name, the proxy's own judgement, no secret anywhere, and the
-//! user's values on top unless they break what must hold. `UPDATE_GOLDEN=1` writes the golden files anew.
+//! What is rendered, from outside: golden files in which each setting is its own name, the proxy's own judgement, and no secret anywhere.
+//! `UPDATE_GOLDEN=1` writes the golden files anew.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,6 @@ use doks_harbor::keyring::{Entry, Keyring};
 use doks_harbor::render::{self, Budget, Rendered, proxy};
 use doks_harbor::spec::{ChartVersion, Expose, Spec};
 use fixture::{CHARTS, EXPOSURES, chart, facts, spec};
-use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -74,6 +73,13 @@ fn golden_files_are_what_is_rendered() {
         );
     }
     assert_eq!(files.len(), 6 + 6 + 7 + 11, "{:?}", files.keys());
+    // And nothing is kept that is rendered no more.
+    assert_eq!(count(&folder), files.len() + 1, "the fixture, and one file for each");
+}
+
+fn count(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
 }
 
 #[test]
@@ -303,121 +309,4 @@ fn harbors_template_gets_our_keys_in_the_place_of_its_own() {
     // Together with ours no key is there twice.
     let ours: Value = serde_saphyr::from_str(&render::compose(&spec(), &facts()).unwrap().files["compose/harbor.yml"]).unwrap();
     assert!(ours.as_object().unwrap().keys().all(|key| left.get(key).is_none()));
-}
-
-fn refused(user: &Value) -> Vec<String> {
-    render::helm(&spec(), &facts(), Some(user)).err().unwrap_or_default()
-}
-
-#[test]
-fn what_must_hold_is_refused_by_name() {
-    for (user, key) in [
-        (json!({"database": {"external": {"host": "elsewhere"}}}), "database.external.host"),
-        (json!({"database": {"external": {"sslmode": "require"}}}), "database.external.sslmode"),
-        (json!({"database": {"external": {"port": 5433}}}), "database.external.port"),
-        (json!({"database": {"external": null}}), "database.external"),
-        (json!({"database": {"type": "internal"}}), "database.type"),
-        (json!({"redis": {"type": "internal"}}), "redis.type"),
-        (json!({"redis": "x"}), "redis"),
-        (json!({"redis": {"external": {"addr": "x:1"}}}), "redis.external.addr"),
-        (json!({"persistence": {"imageChartStorage": {"type": "filesystem"}}}), "persistence.imageChartStorage.type"),
-        (json!({"persistence": {"imageChartStorage": {"s3": {"bucket": "b"}}}}), "persistence.imageChartStorage.s3.bucket"),
-        (json!({"persistence": {"imageChartStorage": {"s3": {"regionendpoint": "b"}}}}), "persistence.imageChartStorage.s3.regionendpoint"),
-        (json!({"persistence": {"imageChartStorage": {"s3": {"secretkey": "b"}}}}), "persistence.imageChartStorage.s3.secretkey"),
-        (json!({"existingSecretSecretKey": "mine"}), "existingSecretSecretKey"),
-        (json!({"core": {"existingSecret": "mine"}}), "core.existingSecret"),
-        (json!({"core": {"secretName": null}}), "core.secretName"),
-        (json!({"core": {"affinity": {"nodeAffinity": null}}}), "core.affinity.nodeAffinity"),
-        (json!({"harborAdminPassword": "Harbor12345"}), "harborAdminPassword"),
-        (json!({"secretKey": "0123456789abcdef"}), "secretKey"),
-        (json!({"database": {"external": {"password": "p"}}}), "database.external.password"),
-        (json!({"trivy": {"gitHubToken": "t"}}), "trivy.gitHubToken"),
-        (json!({"internalTLS": {"core": {"key": "-----BEGIN PRIVATE KEY-----"}}}), "internalTLS.core.key"),
-        (json!(["a"]), "must be a map"),
-    ] {
-        let problems = refused(&user);
-        assert!(problems.iter().any(|problem| problem.starts_with("harbor.values: ") && problem.contains(key)), "{key}: {problems:?}");
-        for secret in ["Harbor12345", "0123456789abcdef"] {
-            assert!(!problems.concat().contains(secret), "{problems:?}");
-        }
-    }
-    // All at once; what is the same is no conflict, nor is a secret that is empty.
-    assert_eq!(refused(&json!({"database": {"type": "internal"}, "redis": {"type": "internal"}})).len(), 2);
-    assert!(refused(&json!({"database": {"type": "external", "external": {"password": ""}}, "secretKey": null})).is_empty());
-}
-
-#[test]
-fn the_users_values_win_elsewhere() {
-    let user = json!({"core": {"replicas": 3, "podAnnotations": {"a/b": "c"}}, "trivy": {"resources": null}, "jobservice": {"jobLoggers": ["file"]}});
-    let rendered = render::helm(&spec(), &facts(), Some(&user)).unwrap();
-    let values = values(&rendered);
-    assert_eq!((&values["core"]["replicas"], &values["core"]["podAnnotations"]["a/b"]), (&json!(3), &json!("c")));
-    assert_eq!(values["core"]["secretName"], "spec-release-token");
-    assert_eq!((&values["jobservice"]["jobLoggers"], values["trivy"].get("resources")), (&json!(["file"]), Some(&Value::Null)));
-    assert!(rendered.warnings.iter().any(|warning| warning.contains("jobLoggers")), "{:?}", rendered.warnings);
-}
-
-/// The user's values that nothing speaks against, as paths and leaves.
-fn allowed() -> impl Strategy<Value = Value> {
-    let path = prop_oneof![
-        Just("core.replicas"),
-        Just("core.podAnnotations.a"),
-        Just("core"),
-        Just("database.maxOpenConns"),
-        Just("expose.ingress.annotations"),
-        Just("externalURL"),
-        Just("logLevel"),
-        Just("proxy"),
-        Just("registry.affinity.podAntiAffinity"),
-        Just("trivy.resources.limits.cpu"),
-        Just("x.y"),
-    ];
-    let leaf =
-        prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), "[ -~]{0,8}".prop_map(Value::from), Just(json!([1, "no"]))];
-    prop::collection::vec((path, leaf), 0..6).prop_map(|pairs| {
-        let mut user = json!({});
-        for (path, leaf) in pairs {
-            // All of core cannot be replaced: what it refers to must hold.
-            let leaf = if path == "core" { json!({"x": leaf}) } else { leaf };
-            lay(&mut user, path, leaf);
-        }
-        user
-    })
-}
-
-fn lay(into: &mut Value, path: &str, leaf: Value) {
-    if !into.is_object() {
-        *into = json!({});
-    }
-    match path.split_once('.') {
-        Some((key, rest)) => lay(into.as_object_mut().unwrap().entry(key).or_insert(json!({})), rest, leaf),
-        None => into[path] = leaf,
-    }
-}
-
-/// Every leaf that the upper one has is there; every other one is the lower one's.
-fn is_laid_over(result: Option<&Value>, upper: Option<&Value>, lower: Option<&Value>) -> bool {
-    match (upper, result) {
-        (None, _) => result == lower,
-        (Some(Value::Object(upper)), Some(Value::Object(result))) => {
-            let lower = lower.and_then(Value::as_object);
-            let is_right = |key: &String| is_laid_over(result.get(key), upper.get(key), lower.and_then(|lower| lower.get(key)));
-            upper.keys().chain(lower.into_iter().flat_map(serde_json::Map::keys)).all(is_right)
-        }
-        _ => result == upper,
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn merging_is_what_helm_does(user in allowed()) {
-        let rendered = render::helm(&spec(), &facts(), Some(&user)).map_err(|problems| TestCaseError::fail(problems.join("\n")))?;
-        let (result, ours) = (values(&rendered), values(&helm(&spec(), &facts())));
-        prop_assert!(is_laid_over(Some(&result), Some(&user), Some(&ours)), "{user}\n{result}");
-        // Given back as the user's own, the result changes nothing.
-        let again = render::helm(&spec(), &facts(), Some(&result)).map_err(|problems| TestCaseError::fail(problems.join("\n")))?;
-        prop_assert_eq!(values(&again), result);
-    }
 }

@@ -94,6 +94,7 @@ pub const IN_CLEAR: &[&str] = &[
     "persistence.imageChartStorage.s3.accesskey",
     "persistence.imageChartStorage.s3.secretkey",
     "trivy.gitHubToken",
+    "trace.jaeger.password",
 ];
 
 impl Use {

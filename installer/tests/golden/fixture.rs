@@ -68,7 +68,7 @@ pub(crate) fn facts() -> Facts {
 }
 
 /// Beside the checkout, or beside a folder that it is in; `None`, said aloud, where it is not.
-#[allow(dead_code, reason = "not every test file looks there")]
+#[allow(dead_code, clippy::print_stderr, reason = "not every test file looks there; who skips says so")]
 pub(crate) fn shared(what: &str) -> Option<PathBuf> {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let by_name = std::env::var_os("SHARED_DIR").map(PathBuf::from);
