@@ -133,18 +133,20 @@ fn the_proxy_itself_takes_its_configuration() {
         }
         let scratch = tempfile::tempdir().unwrap();
         let budget = Budget::new(&spec(), &facts, nodes).unwrap();
-        let warnings = proxy::check(&facts, &budget, &keys, scratch.path()).unwrap();
+        let warnings = proxy::check(&facts, &budget, Some(&keys), scratch.path()).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
     }
+    let (budget, scratch) = (Budget::new(&spec(), &facts, 4).unwrap(), tempfile::tempdir().unwrap());
+    assert!(proxy::check(&facts, &budget, None, scratch.path()).unwrap().is_empty(), "offline");
     // What it says no to is told in its words: the judgement is real.
     let mut wrong = facts;
     wrong.postgres.ca = Some("no certificate".to_owned());
     let budget = Budget::new(&spec(), &wrong, 1).unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    let mistakes = proxy::check(&wrong, &budget, &keys, scratch.path()).unwrap_err();
+    let mistakes = proxy::check(&wrong, &budget, Some(&keys), scratch.path()).unwrap_err();
     assert!(mistakes.iter().any(|line| line.contains("ca_file") || line.contains("postgres-ca.crt")), "{mistakes:?}");
     fs::remove_file(keys.join(Entry::ValkeyPassword.file())).unwrap();
-    let mistakes = proxy::check(&wrong, &budget, &keys, scratch.path()).unwrap_err();
+    let mistakes = proxy::check(&wrong, &budget, Some(&keys), scratch.path()).unwrap_err();
     assert!(mistakes.iter().any(|line| line.contains("valkey-password")), "{mistakes:?}");
 }
 

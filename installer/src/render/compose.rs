@@ -163,7 +163,7 @@ fn container(spec: &Spec) -> Value {
 
 /// Paths, no secret.
 fn script() -> String {
-    let secrets = [Entry::ClientPassword, Entry::PostgresPassword, Entry::ValkeyPassword].map(Entry::file).join(" ");
+    let secrets = proxy::PASSWORDS.map(Entry::file).join(" ");
     let replaced = REPLACED.join("|");
     format!(
         "#!/bin/sh

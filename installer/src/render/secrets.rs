@@ -127,8 +127,7 @@ impl Use {
 /// All Secrets that this installation needs, the proxy's first.
 #[must_use]
 pub fn table(spec: &Spec) -> Vec<Secret> {
-    let own = [Entry::ClientPassword, Entry::PostgresPassword, Entry::ValkeyPassword];
-    let proxy = Secret { name: PROXY.to_owned(), keys: own.map(|entry| (entry.file(), entry)).to_vec() };
+    let proxy = Secret { name: PROXY.to_owned(), keys: super::proxy::PASSWORDS.map(|entry| (entry.file(), entry)).to_vec() };
     let of = |wanted: Use| {
         let rows = TABLE.iter().filter(move |row| row.of == wanted && spec.harbor.chart.at_least(row.since));
         Secret { name: wanted.name(&spec.harbor.release), keys: rows.map(|row| (row.key, row.entry)).collect() }
