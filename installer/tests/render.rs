@@ -1,7 +1,13 @@
-//! What is rendered, from outside: golden files in which each setting is its own name, the proxy's own judgement, no secret anywhere, and the
-//! user's values on top unless they break what must hold. `UPDATE_GOLDEN=1` writes the golden files anew.
+//! What is rendered, from outside: golden files in which each setting is its own name, the proxy's own judgement, and no secret anywhere.
+//! `UPDATE_GOLDEN=1` writes the golden files anew.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests say what they expect, like the tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests say what they expect, like the tests"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +18,6 @@ use doks_harbor::keyring::{Entry, Keyring};
 use doks_harbor::render::{self, Budget, Rendered, proxy};
 use doks_harbor::spec::{ChartVersion, Expose, Spec};
 use fixture::{CHARTS, EXPOSURES, chart, facts, spec};
-use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -67,7 +72,14 @@ fn golden_files_are_what_is_rendered() {
             "{path} has changed; if that is meant, UPDATE_GOLDEN=1 writes it anew.\n--- kept\n{kept}\n--- rendered\n{text}"
         );
     }
-    assert_eq!(files.len(), 5 + 5 + 7 + 11, "{:?}", files.keys());
+    assert_eq!(files.len(), 6 + 6 + 7 + 11, "{:?}", files.keys());
+    // And nothing is kept that is rendered no more.
+    assert_eq!(count(&folder), files.len() + 1, "the fixture, and one file for each");
+}
+
+fn count(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
 }
 
 #[test]
@@ -121,18 +133,20 @@ fn the_proxy_itself_takes_its_configuration() {
         }
         let scratch = tempfile::tempdir().unwrap();
         let budget = Budget::new(&spec(), &facts, nodes).unwrap();
-        let warnings = proxy::check(&facts, &budget, &keys, scratch.path()).unwrap();
+        let warnings = proxy::check(&facts, &budget, Some(&keys), scratch.path()).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
     }
+    let (budget, scratch) = (Budget::new(&spec(), &facts, 4).unwrap(), tempfile::tempdir().unwrap());
+    assert!(proxy::check(&facts, &budget, None, scratch.path()).unwrap().is_empty(), "offline");
     // What it says no to is told in its words: the judgement is real.
     let mut wrong = facts;
     wrong.postgres.ca = Some("no certificate".to_owned());
     let budget = Budget::new(&spec(), &wrong, 1).unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    let mistakes = proxy::check(&wrong, &budget, &keys, scratch.path()).unwrap_err();
+    let mistakes = proxy::check(&wrong, &budget, Some(&keys), scratch.path()).unwrap_err();
     assert!(mistakes.iter().any(|line| line.contains("ca_file") || line.contains("postgres-ca.crt")), "{mistakes:?}");
     fs::remove_file(keys.join(Entry::ValkeyPassword.file())).unwrap();
-    let mistakes = proxy::check(&wrong, &budget, &keys, scratch.path()).unwrap_err();
+    let mistakes = proxy::check(&wrong, &budget, Some(&keys), scratch.path()).unwrap_err();
     assert!(mistakes.iter().any(|line| line.contains("valkey-password")), "{mistakes:?}");
 }
 
@@ -282,118 +296,19 @@ fn scripts_are_scripts() {
     }
 }
 
-fn refused(user: &Value) -> Vec<String> {
-    render::helm(&spec(), &facts(), Some(user)).err().unwrap_or_default()
-}
-
 #[test]
-fn what_must_hold_is_refused_by_name() {
-    for (user, key) in [
-        (json!({"database": {"external": {"host": "elsewhere"}}}), "database.external.host"),
-        (json!({"database": {"external": {"sslmode": "require"}}}), "database.external.sslmode"),
-        (json!({"database": {"external": {"port": 5433}}}), "database.external.port"),
-        (json!({"database": {"external": null}}), "database.external"),
-        (json!({"database": {"type": "internal"}}), "database.type"),
-        (json!({"redis": {"type": "internal"}}), "redis.type"),
-        (json!({"redis": "x"}), "redis"),
-        (json!({"redis": {"external": {"addr": "x:1"}}}), "redis.external.addr"),
-        (json!({"persistence": {"imageChartStorage": {"type": "filesystem"}}}), "persistence.imageChartStorage.type"),
-        (json!({"persistence": {"imageChartStorage": {"s3": {"bucket": "b"}}}}), "persistence.imageChartStorage.s3.bucket"),
-        (json!({"persistence": {"imageChartStorage": {"s3": {"regionendpoint": "b"}}}}), "persistence.imageChartStorage.s3.regionendpoint"),
-        (json!({"persistence": {"imageChartStorage": {"s3": {"secretkey": "b"}}}}), "persistence.imageChartStorage.s3.secretkey"),
-        (json!({"existingSecretSecretKey": "mine"}), "existingSecretSecretKey"),
-        (json!({"core": {"existingSecret": "mine"}}), "core.existingSecret"),
-        (json!({"core": {"secretName": null}}), "core.secretName"),
-        (json!({"harborAdminPassword": "Harbor12345"}), "harborAdminPassword"),
-        (json!({"secretKey": "0123456789abcdef"}), "secretKey"),
-        (json!({"database": {"external": {"password": "p"}}}), "database.external.password"),
-        (json!({"trivy": {"gitHubToken": "t"}}), "trivy.gitHubToken"),
-        (json!({"internalTLS": {"core": {"key": "-----BEGIN PRIVATE KEY-----"}}}), "internalTLS.core.key"),
-        (json!(["a"]), "must be a map"),
-    ] {
-        let problems = refused(&user);
-        assert!(problems.iter().any(|problem| problem.starts_with("harbor.values: ") && problem.contains(key)), "{key}: {problems:?}");
-        for secret in ["Harbor12345", "0123456789abcdef"] {
-            assert!(!problems.concat().contains(secret), "{problems:?}");
-        }
-    }
-    // All at once; what is the same is no conflict, nor is a secret that is empty.
-    assert_eq!(refused(&json!({"database": {"type": "internal"}, "redis": {"type": "internal"}})).len(), 2);
-    assert!(refused(&json!({"database": {"type": "external", "external": {"password": ""}}, "secretKey": null})).is_empty());
-}
-
-#[test]
-fn the_users_values_win_elsewhere() {
-    let user = json!({"core": {"replicas": 3, "podAnnotations": {"a/b": "c"}}, "trivy": {"resources": null}, "jobservice": {"jobLoggers": ["file"]}});
-    let rendered = render::helm(&spec(), &facts(), Some(&user)).unwrap();
-    let values = values(&rendered);
-    assert_eq!((&values["core"]["replicas"], &values["core"]["podAnnotations"]["a/b"]), (&json!(3), &json!("c")));
-    assert_eq!(values["core"]["secretName"], "spec-release-token");
-    assert_eq!((&values["jobservice"]["jobLoggers"], values["trivy"].get("resources")), (&json!(["file"]), Some(&Value::Null)));
-    assert!(rendered.warnings.iter().any(|warning| warning.contains("jobLoggers")), "{:?}", rendered.warnings);
-}
-
-/// The user's values that nothing speaks against, as paths and leaves.
-fn allowed() -> impl Strategy<Value = Value> {
-    let path = prop_oneof![
-        Just("core.replicas"),
-        Just("core.podAnnotations.a"),
-        Just("core"),
-        Just("database.maxOpenConns"),
-        Just("expose.ingress.annotations"),
-        Just("externalURL"),
-        Just("logLevel"),
-        Just("proxy"),
-        Just("registry.affinity.nodeAffinity"),
-        Just("trivy.resources.limits.cpu"),
-        Just("x.y"),
-    ];
-    let leaf =
-        prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), "[ -~]{0,8}".prop_map(Value::from), Just(json!([1, "no"]))];
-    prop::collection::vec((path, leaf), 0..6).prop_map(|pairs| {
-        let mut user = json!({});
-        for (path, leaf) in pairs {
-            // All of core cannot be replaced: what it refers to must hold.
-            let leaf = if path == "core" { json!({"x": leaf}) } else { leaf };
-            lay(&mut user, path, leaf);
-        }
-        user
-    })
-}
-
-fn lay(into: &mut Value, path: &str, leaf: Value) {
-    if !into.is_object() {
-        *into = json!({});
-    }
-    match path.split_once('.') {
-        Some((key, rest)) => lay(into.as_object_mut().unwrap().entry(key).or_insert(json!({})), rest, leaf),
-        None => into[path] = leaf,
-    }
-}
-
-/// Every leaf that the upper one has is there; every other one is the lower one's.
-fn is_laid_over(result: Option<&Value>, upper: Option<&Value>, lower: Option<&Value>) -> bool {
-    match (upper, result) {
-        (None, _) => result == lower,
-        (Some(Value::Object(upper)), Some(Value::Object(result))) => {
-            let lower = lower.and_then(Value::as_object);
-            let is_right = |key: &String| is_laid_over(result.get(key), upper.get(key), lower.and_then(|lower| lower.get(key)));
-            upper.keys().chain(lower.into_iter().flat_map(serde_json::Map::keys)).all(is_right)
-        }
-        _ => result == upper,
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn merging_is_what_helm_does(user in allowed()) {
-        let rendered = render::helm(&spec(), &facts(), Some(&user)).map_err(|problems| TestCaseError::fail(problems.join("\n")))?;
-        let (result, ours) = (values(&rendered), values(&helm(&spec(), &facts())));
-        prop_assert!(is_laid_over(Some(&result), Some(&user), Some(&ours)), "{user}\n{result}");
-        // Given back as the user's own, the result changes nothing.
-        let again = render::helm(&spec(), &facts(), Some(&result)).map_err(|problems| TestCaseError::fail(problems.join("\n")))?;
-        prop_assert_eq!(values(&again), result);
-    }
+fn harbors_template_gets_our_keys_in_the_place_of_its_own() {
+    let script = &render::compose(&spec(), &facts()).unwrap().files["compose/install.sh"];
+    let line = script.lines().find(|line| line.starts_with("awk")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let template = "# Head\nhostname: reg.mydomain.com\nhttp:\n  port: 80\n\nhttps:\n  port: 443\n  # a\n  certificate: /your\nharbor_admin_password: x\n\
+                    database:\n  password: root123\n# storage_service:\n#   ca_bundle:\ndata_volume: /data\n";
+    fs::write(folder.path().join("harbor.yml.tmpl"), template).unwrap();
+    let shell = std::process::Command::new("sh").args(["-c", line]).env("harbor", folder.path()).output().unwrap();
+    assert!(shell.status.success(), "{}", String::from_utf8_lossy(&shell.stderr));
+    let left: Value = serde_saphyr::from_str(&fs::read_to_string(folder.path().join("harbor.yml.new")).unwrap()).unwrap();
+    assert_eq!(left, json!({"http": {"port": 80}, "database": {"password": "root123"}, "data_volume": "/data"}));
+    // Together with ours no key is there twice.
+    let ours: Value = serde_saphyr::from_str(&render::compose(&spec(), &facts()).unwrap().files["compose/harbor.yml"]).unwrap();
+    assert!(ours.as_object().unwrap().keys().all(|key| left.get(key).is_none()));
 }

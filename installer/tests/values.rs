@@ -1,15 +1,22 @@
 //! Harbor's values against its charts: every key that is rendered exists in the chart of that version, with the same type, for each exposure;
-//! and readers of YAML 1.1, such as Helm, see what was meant.
+//! readers of YAML 1.1, such as Helm, see what was meant; and the user's own values are on top, unless they break what must hold.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests say what they expect, like the tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests say what they expect, like the tests"
+)]
 
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use doks_harbor::render;
+use doks_harbor::render::{self, Rendered};
 use doks_harbor::spec::{ChartVersion, Expose, Spec};
 use fixture::{CHARTS, EXPOSURES, chart, facts, shared, spec};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 #[path = "golden/fixture.rs"]
@@ -19,7 +26,10 @@ mod fixture;
 const FREE_FORM: [&str; 4] = ["annotations", "labels", "podAnnotations", "affinity"];
 
 fn values(spec: &Spec, user: Option<&Value>) -> Value {
-    let rendered = render::helm(spec, &facts(), user).unwrap();
+    read(&render::helm(spec, &facts(), user).unwrap())
+}
+
+fn read(rendered: &Rendered) -> Value {
     serde_saphyr::from_str(&rendered.files["harbor/values.yaml"]).unwrap()
 }
 
@@ -196,19 +206,143 @@ fn helm_reads_what_was_meant() {
     });
     // The writer is one: each exposure once, and each chart.
     let of_newest = EXPOSURES.map(|expose| (ChartVersion::NEWEST, expose));
+    let mut texts = Vec::new();
     for (version, expose) in of_newest.into_iter().chain(CHARTS.map(|version| (chart(version), Expose::LoadBalancer))) {
-        let rendered = render::helm(&spec_for(version, expose), &facts(), Some(&user)).unwrap();
-        let text = &rendered.files["harbor/values.yaml"];
-        let ours: Value = serde_saphyr::from_str(text).unwrap();
-        assert_eq!(yaml_1_1(text), ours, "{version} {expose:?}:\n{text}");
+        texts.extend(render::helm(&spec_for(version, expose), &facts(), Some(&user)).unwrap().files);
+    }
+    texts.extend(render::compose(&spec(), &facts()).unwrap().files);
+    texts.retain(|(path, _)| path.ends_with(".yaml") || path.ends_with(".yml"));
+    assert_eq!(texts.len(), 12 * 4 + 3);
+    let read = yaml_1_1(&texts.iter().map(|(_, text)| text.as_str()).collect());
+    for ((path, text), read) in texts.iter().zip(read) {
+        let ours: Value = serde_saphyr::from_multiple::<Value>(text).unwrap().into();
+        assert_eq!(read, ours, "{path}:\n{text}");
     }
 }
 
-fn yaml_1_1(text: &str) -> Value {
-    let read = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
+/// What a reader of YAML 1.1 sees in each of these files: a list of documents each.
+fn yaml_1_1(texts: &Value) -> Vec<Value> {
+    let read = "import json, sys, yaml; json.dump([list(yaml.safe_load_all(text)) for text in json.load(sys.stdin)], sys.stdout)";
     let mut python = Command::new("python3").args(["-c", read]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    python.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    python.stdin.take().unwrap().write_all(texts.to_string().as_bytes()).unwrap();
     let output = python.wait_with_output().unwrap();
-    assert!(output.status.success(), "{text}");
+    assert!(output.status.success(), "PyYAML cannot read it");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn refused(user: &Value) -> Vec<String> {
+    render::helm(&spec(), &facts(), Some(user)).err().unwrap_or_default()
+}
+
+#[test]
+fn what_must_hold_is_refused_by_name() {
+    for (user, key) in [
+        (json!({"database": {"external": {"host": "elsewhere"}}}), "database.external.host"),
+        (json!({"database": {"external": {"sslmode": "require"}}}), "database.external.sslmode"),
+        (json!({"database": {"external": {"port": 5433}}}), "database.external.port"),
+        (json!({"database": {"external": null}}), "database.external"),
+        (json!({"database": {"type": "internal"}}), "database.type"),
+        (json!({"redis": {"type": "internal"}}), "redis.type"),
+        (json!({"redis": "x"}), "redis"),
+        (json!({"redis": {"external": {"addr": "x:1"}}}), "redis.external.addr"),
+        (json!({"persistence": {"imageChartStorage": {"type": "filesystem"}}}), "persistence.imageChartStorage.type"),
+        (json!({"persistence": {"imageChartStorage": {"s3": {"bucket": "b"}}}}), "persistence.imageChartStorage.s3.bucket"),
+        (json!({"persistence": {"imageChartStorage": {"s3": {"regionendpoint": "b"}}}}), "persistence.imageChartStorage.s3.regionendpoint"),
+        (json!({"persistence": {"imageChartStorage": {"s3": {"secretkey": "b"}}}}), "persistence.imageChartStorage.s3.secretkey"),
+        (json!({"existingSecretSecretKey": "mine"}), "existingSecretSecretKey"),
+        (json!({"core": {"existingSecret": "mine"}}), "core.existingSecret"),
+        (json!({"core": {"secretName": null}}), "core.secretName"),
+        (json!({"core": {"affinity": {"nodeAffinity": null}}}), "core.affinity.nodeAffinity"),
+        (json!({"harborAdminPassword": "Harbor12345"}), "harborAdminPassword"),
+        (json!({"secretKey": "0123456789abcdef"}), "secretKey"),
+        (json!({"database": {"external": {"password": "p"}}}), "database.external.password"),
+        (json!({"trivy": {"gitHubToken": "t"}}), "trivy.gitHubToken"),
+        (json!({"internalTLS": {"core": {"key": "-----BEGIN PRIVATE KEY-----"}}}), "internalTLS.core.key"),
+        (json!(["a"]), "must be a map"),
+    ] {
+        let problems = refused(&user);
+        assert!(problems.iter().any(|problem| problem.starts_with("harbor.values: ") && problem.contains(key)), "{key}: {problems:?}");
+        for secret in ["Harbor12345", "0123456789abcdef"] {
+            assert!(!problems.concat().contains(secret), "{problems:?}");
+        }
+    }
+    // All at once; what is the same is no conflict, nor is a secret that is empty.
+    assert_eq!(refused(&json!({"database": {"type": "internal"}, "redis": {"type": "internal"}})).len(), 2);
+    assert!(refused(&json!({"database": {"type": "external", "external": {"password": ""}}, "secretKey": null})).is_empty());
+}
+
+#[test]
+fn the_users_values_win_elsewhere() {
+    let user = json!({"core": {"replicas": 3, "podAnnotations": {"a/b": "c"}}, "trivy": {"resources": null}, "jobservice": {"jobLoggers": ["file"]}});
+    let rendered = render::helm(&spec(), &facts(), Some(&user)).unwrap();
+    let values = read(&rendered);
+    assert_eq!((&values["core"]["replicas"], &values["core"]["podAnnotations"]["a/b"]), (&json!(3), &json!("c")));
+    assert_eq!(values["core"]["secretName"], "spec-release-token");
+    assert_eq!((&values["jobservice"]["jobLoggers"], values["trivy"].get("resources")), (&json!(["file"]), Some(&Value::Null)));
+    assert!(rendered.warnings.iter().any(|warning| warning.contains("jobLoggers")), "{:?}", rendered.warnings);
+}
+
+/// The user's values that nothing speaks against, as paths and leaves.
+fn allowed() -> impl Strategy<Value = Value> {
+    let path = prop_oneof![
+        Just("core.replicas"),
+        Just("core.podAnnotations.a"),
+        Just("core"),
+        Just("database.maxOpenConns"),
+        Just("expose.ingress.annotations"),
+        Just("externalURL"),
+        Just("logLevel"),
+        Just("proxy"),
+        Just("registry.affinity.podAntiAffinity"),
+        Just("trivy.resources.limits.cpu"),
+        Just("x.y"),
+    ];
+    let leaf =
+        prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), "[ -~]{0,8}".prop_map(Value::from), Just(json!([1, "no"]))];
+    prop::collection::vec((path, leaf), 0..6).prop_map(|pairs| {
+        let mut user = json!({});
+        for (path, leaf) in pairs {
+            // All of core cannot be replaced: what it refers to must hold.
+            let leaf = if path == "core" { json!({"x": leaf}) } else { leaf };
+            lay(&mut user, path, leaf);
+        }
+        user
+    })
+}
+
+fn lay(into: &mut Value, path: &str, leaf: Value) {
+    if !into.is_object() {
+        *into = json!({});
+    }
+    match path.split_once('.') {
+        Some((key, rest)) => lay(into.as_object_mut().unwrap().entry(key).or_insert(json!({})), rest, leaf),
+        None => into[path] = leaf,
+    }
+}
+
+/// Every leaf that the upper one has is there; every other one is the lower one's.
+fn is_laid_over(result: Option<&Value>, upper: Option<&Value>, lower: Option<&Value>) -> bool {
+    match (upper, result) {
+        (None, _) => result == lower,
+        (Some(Value::Object(upper)), Some(Value::Object(result))) => {
+            let lower = lower.and_then(Value::as_object);
+            let is_right = |key: &String| is_laid_over(result.get(key), upper.get(key), lower.and_then(|lower| lower.get(key)));
+            upper.keys().chain(lower.into_iter().flat_map(serde_json::Map::keys)).all(is_right)
+        }
+        _ => result == upper,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn merging_is_what_helm_does(user in allowed()) {
+        let rendered = render::helm(&spec(), &facts(), Some(&user)).map_err(|problems| TestCaseError::fail(problems.join("\n")))?;
+        let (result, ours) = (read(&rendered), values(&spec(), None));
+        prop_assert!(is_laid_over(Some(&result), Some(&user), Some(&ours)), "{user}\n{result}");
+        // Given back as the user's own, the result changes nothing.
+        let again = render::helm(&spec(), &facts(), Some(&result)).map_err(|problems| TestCaseError::fail(problems.join("\n")))?;
+        prop_assert_eq!(read(&again), result);
+    }
 }

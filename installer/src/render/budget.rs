@@ -113,11 +113,11 @@ impl Budget {
         }
     }
 
-    /// The arithmetic, for Harbor's values.
+    /// The arithmetic, for Harbor's settings: of each `client`, such as a pod, whose proxy is at this `place`, such as on its node.
     #[must_use]
-    pub fn explain_open(&self) -> String {
+    pub fn explain_open(&self, client: &str, place: &str) -> String {
         format!(
-            "For each pod, towards the proxy on its node, which has {} of PostgreSQL's connections and lends one for a transaction. Several \
+            "For each {client}, towards the proxy {place}, which has {} of PostgreSQL's connections and lends one for a transaction. Several \
              times as many here on purpose: a request that has to wait does so at the proxy, in turn and for half a minute, and not in \
              Harbor, for ever.",
             self.share

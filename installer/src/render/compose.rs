@@ -105,7 +105,7 @@ fn fragment(spec: &Spec, facts: &Facts, budget: &Budget, host: &str) -> Document
         }),
     );
     document.note("external_database.harbor.ssl_mode", "Plaintext stays in Harbor's own network; the proxy verifies TLS.");
-    document.note("external_database.harbor.max_open_conns", &budget.explain_open().replace("on its node", "beside it"));
+    document.note("external_database.harbor.max_open_conns", &budget.explain_open("part of Harbor", "beside it"));
     document.explain("external_redis.host", "The proxy, too.", format!("{SERVICE}:6379"));
     document.set("external_redis.registry_db_index", 1);
     document.set("external_redis.jobservice_db_index", 2);
@@ -163,7 +163,7 @@ fn container(spec: &Spec) -> Value {
 
 /// Paths, no secret.
 fn script() -> String {
-    let secrets = [Entry::ClientPassword, Entry::PostgresPassword, Entry::ValkeyPassword].map(Entry::file).join(" ");
+    let secrets = proxy::PASSWORDS.map(Entry::file).join(" ");
     let replaced = REPLACED.join("|");
     format!(
         "#!/bin/sh
@@ -171,7 +171,7 @@ fn script() -> String {
 #   sudo ./install.sh HARBOR FOLDER
 # HARBOR is the folder with harbor.yml.tmpl and prepare, FOLDER the keyring of doks-harbor. Run it again after either has changed.
 set -eu
-harbor=${{1:?the folder of Harbor\\'s installer}}
+harbor=${{1:?the folder of the Harbor installer}}
 folder=${{2:?the keyring folder of doks-harbor}}
 here=$(dirname \"$0\")
 umask 077
@@ -217,6 +217,8 @@ The machine must be in the databases' VPC, and among the trusted sources of both
 | start | `sudo docker compose up --detach` |
 | look | `sudo docker compose ps`, `sudo docker compose logs redis-tls-proxy` |
 | after a change of the settings | step 2, then `sudo ./prepare{trivy} && sudo docker compose up --detach` |
+
+Step 2 makes `harbor.yml` from `harbor.yml.tmpl` anew: what you want changed beyond ours belongs into the template.
 
 `prepare` makes `docker-compose.yml` anew and leaves the override alone. With `docker compose --file docker-compose.yml` the override is *not*
 read, and Harbor finds no database: leave `--file` out.

@@ -38,7 +38,14 @@ const HELD: &[(&str, &str)] = &[
     ("registry.existingSecretKey", "it is made by doks-harbor"),
     ("registry.credentials.existingSecret", "it holds the login of core at the registry"),
     ("registry.credentials.username", "it is part of the login of core at the registry"),
+    ("core.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution", ON_PROXY_NODES),
+    ("jobservice.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution", ON_PROXY_NODES),
+    ("registry.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution", ON_PROXY_NODES),
+    ("trivy.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution", ON_PROXY_NODES),
+    ("exporter.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution", ON_PROXY_NODES),
 ];
+
+const ON_PROXY_NODES: &str = "elsewhere there is no proxy; proxy.node_pools of doks-harbor.yaml names the nodes of both";
 
 /// Merges `user` into `ours`.
 ///

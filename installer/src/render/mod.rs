@@ -71,6 +71,9 @@ pub fn helm(spec: &Spec, facts: &Facts, user_values: Option<&Value>) -> Result<R
     rendered.add("proxy/proxy.yaml", configuration);
     rendered.add("kubernetes/redis-tls-proxy.yaml", manifests);
     rendered.add("harbor/values.yaml", harbor.text());
+    if let Some(pod) = next::grant_pod(spec, facts) {
+        rendered.add("kubernetes/grant.yaml", pod);
+    }
     rendered.add("secrets.sh", secrets::script(spec));
     rendered.add("NEXT.md", next::helm(spec, facts));
     Ok(rendered)

@@ -1,8 +1,11 @@
 //! `NEXT.md`: what to do with the files, command by command.
 
-use super::proxy::database;
+use serde_json::json;
+
+use super::proxy::{POSTGRES_CA, database};
 use super::secrets::{self, VALUES_FILE};
 use super::values;
+use super::yaml::Document;
 use crate::facts::Facts;
 use crate::spec::{Expose, Spec};
 
@@ -30,8 +33,7 @@ The files here hold no secret; commit them. `FOLDER` is the keyring, the folder 
        kubectl apply --server-side --filename kubernetes/redis-tls-proxy.yaml
        kubectl --namespace {namespace} rollout status daemonset/redis-tls-proxy --timeout 5m
 
-{grant}
-{harbor_step}. Harbor:
+{grant}{harbor_step}. Harbor:
 
        helm upgrade --install {release} harbor --repo {CHART_REPOSITORY} --version {chart} \\
          --namespace {namespace} --values harbor/values.yaml{second} \\
@@ -65,22 +67,57 @@ fn grant(spec: &Spec, facts: &Facts) -> String {
     if !needs_grant(facts) {
         return String::new();
     }
-    let postgres = &facts.postgres;
+    let namespace = &spec.namespace;
     format!(
-        "3. Since PostgreSQL 15 a user may create no tables until told so. As `doadmin` (its password is in the control panel), once; the \
-         firewall lets\n   the cluster in and nobody else, so from a pod:
+        "3. Since PostgreSQL 15 a user may create no tables until told so. Once, as `doadmin`, whose password is in the control panel; the
+   firewall lets in the cluster and nobody else, so from a pod. Type the password when it has started:
 
-       kubectl --namespace {namespace} run grant --rm --stdin --tty --restart=Never --image=postgres:{version} -- \\
-         psql \"host={host} port={port} user=doadmin dbname={database} sslmode=require\" \\
-         --command 'GRANT ALL ON SCHEMA public TO \"{user}\"'
-",
-        namespace = spec.namespace,
-        version = postgres.version,
-        host = postgres.host,
-        port = postgres.port,
-        database = database(postgres),
-        user = postgres.user,
+       kubectl apply --filename kubernetes/grant.yaml
+       kubectl --namespace {namespace} wait pod/grant --for=condition=Ready
+       kubectl --namespace {namespace} attach --stdin --tty pod/grant
+       kubectl --namespace {namespace} delete pod/grant
+
+"
     )
+}
+
+/// A pod that grants Harbor's user its schema, once it is given the administrator's password; `None` where it is not needed.
+pub(super) fn grant_pod(spec: &Spec, facts: &Facts) -> Option<String> {
+    let postgres = &facts.postgres;
+    // Verified like all else: with the authority that the proxy's ConfigMap has, or with the image's public ones.
+    let ca = if postgres.ca.is_some() { format!("/ca/{POSTGRES_CA}") } else { "system".to_owned() };
+    let target = format!(
+        "host={} port={} user=doadmin dbname={} sslmode=verify-full sslrootcert={ca}",
+        postgres.host,
+        postgres.port,
+        database(postgres)
+    );
+    let grant = format!("GRANT ALL ON SCHEMA public TO \"{}\"", postgres.user);
+    let container = json!({
+        "name": "psql",
+        "image": format!("postgres:{}", postgres.version),
+        "command": ["psql", target, "--command", grant],
+        "stdin": true,
+        "tty": true,
+        "volumeMounts": [{"name": "ca", "mountPath": "/ca", "readOnly": true}],
+        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+    });
+    let mut document = Document::of(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "grant", "namespace": spec.namespace},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "restartPolicy": "Never",
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container],
+            "volumes": [{"name": "ca", "configMap": {"name": "redis-tls-proxy"}}],
+        },
+    }));
+    document.head(
+        "Grants Harbor's user its schema, which PostgreSQL 15 and newer ask for. It waits for the administrator's password: see NEXT.md.",
+    );
+    needs_grant(facts).then(|| document.text())
 }
 
 fn reach(spec: &Spec, host: &str) -> String {

@@ -16,6 +16,8 @@ use crate::keyring::Entry;
 pub const POSTGRES_CA: &str = "postgres-ca.crt";
 /// Of an authority to trust for Valkey besides the public ones.
 pub const VALKEY_CA: &str = "valkey-ca.crt";
+/// What it reads from the folder of secrets.
+pub const PASSWORDS: [Entry; 3] = [Entry::ClientPassword, Entry::PostgresPassword, Entry::ValkeyPassword];
 /// Connections to Valkey for each proxy: lanes, and one for each client that blocks or subscribes. The smallest plan has thousands.
 const VALKEY_POOL: u32 = 64;
 
@@ -158,17 +160,21 @@ pub fn authorities(facts: &Facts) -> Vec<(&'static str, &str)> {
     of.into_iter().filter_map(|(file, ca)| Some((file, ca.as_deref()?))).collect()
 }
 
-/// Lets the proxy's own code judge the configuration, with the keyring's files in the places of those that the pod will have. This one reads and
-/// writes files: `scratch` is an empty folder for those that are no secret.
+/// Lets the proxy's own code judge the configuration, with the keyring's files in the places of those that the pod will have; without a keyring
+/// with stand-ins, and then only the secrets themselves are not judged. This one reads and writes files: `scratch` is an empty folder.
 ///
 /// # Errors
 /// Every mistake in the proxy's words. What it only warns about is returned.
-pub fn check(facts: &Facts, budget: &Budget, keyring: &Path, scratch: &Path) -> Result<Vec<String>, Vec<String>> {
-    let place = Place { peers: Place::pod("harbor").peers, ..Place::here(scratch, keyring) };
+pub fn check(facts: &Facts, budget: &Budget, keyring: Option<&Path>, scratch: &Path) -> Result<Vec<String>, Vec<String>> {
+    let Place { config, secret, .. } = Place::here(scratch, keyring.unwrap_or(scratch));
+    let place = Place { config, secret, ..Place::pod("harbor") };
     let file = scratch.join("proxy.yaml");
     let write = || -> std::io::Result<()> {
         for (name, pem) in authorities(facts) {
             std::fs::write(scratch.join(name), pem)?;
+        }
+        for entry in PASSWORDS.iter().filter(|_| keyring.is_none()) {
+            std::fs::write(scratch.join(entry.file()), "stand-in")?;
         }
         std::fs::write(&file, configuration(facts, budget, &place))
     };

@@ -65,7 +65,7 @@ const TABLE: &[Row] = &[
     row(Use::Client, 10, "REDIS_PASSWORD", Entry::ClientPassword, "redis.external.password"),
     row(Use::Spaces, 10, "REGISTRY_STORAGE_S3_ACCESSKEY", Entry::SpacesAccessKey, "persistence.imageChartStorage.s3.accesskey"),
     row(Use::Spaces, 10, "REGISTRY_STORAGE_S3_SECRETKEY", Entry::SpacesSecretKey, "persistence.imageChartStorage.s3.secretkey"),
-    row(Use::Admin, 12, "HARBOR_ADMIN_PASSWORD", Entry::HarborAdminPassword, "harborAdminPassword"),
+    row(Use::Admin, 14, "HARBOR_ADMIN_PASSWORD", Entry::HarborAdminPassword, "harborAdminPassword"),
     row(Use::Encryption, 10, "secretKey", Entry::HarborSecretKey, "secretKey"),
     row(Use::Components, 14, "secret", Entry::HarborCoreSecret, "core.secret"),
     row(Use::Components, 14, "CSRF_KEY", Entry::HarborXsrfKey, "core.xsrfKey"),
@@ -94,6 +94,7 @@ pub const IN_CLEAR: &[&str] = &[
     "persistence.imageChartStorage.s3.accesskey",
     "persistence.imageChartStorage.s3.secretkey",
     "trivy.gitHubToken",
+    "trace.jaeger.password",
 ];
 
 impl Use {
@@ -126,8 +127,7 @@ impl Use {
 /// All Secrets that this installation needs, the proxy's first.
 #[must_use]
 pub fn table(spec: &Spec) -> Vec<Secret> {
-    let own = [Entry::ClientPassword, Entry::PostgresPassword, Entry::ValkeyPassword];
-    let proxy = Secret { name: PROXY.to_owned(), keys: own.map(|entry| (entry.file(), entry)).to_vec() };
+    let proxy = Secret { name: PROXY.to_owned(), keys: super::proxy::PASSWORDS.map(|entry| (entry.file(), entry)).to_vec() };
     let of = |wanted: Use| {
         let rows = TABLE.iter().filter(move |row| row.of == wanted && spec.harbor.chart.at_least(row.since));
         Secret { name: wanted.name(&spec.harbor.release), keys: rows.map(|row| (row.key, row.entry)).collect() }

@@ -181,7 +181,8 @@ fn indent(line: &str) -> String {
 /// As serde-saphyr writes it. Plain data cannot fail to be written.
 fn plain(value: &Value) -> Vec<String> {
     // Long strings stay on their line: a name broken in two is hard to look for.
-    let options = serde_saphyr::ser_options! { folded_wrap_chars: 100_000 };
+    // A block of text needs a key before it, whose indentation its own counts from.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: 100_000, prefer_block_scalars: value.is_object() };
     let text = serde_saphyr::to_string_with_options(value, options).unwrap_or_default();
     text.strip_suffix('\n').unwrap_or(&text).split('\n').map(str::to_owned).collect()
 }
@@ -201,7 +202,7 @@ mod tests {
         document.note("b.0.y.z", "Why z.");
         document.note("b", "Why b.");
         document.note("gone", "Never seen.");
-        let expected = "# Head.\n\"1.19\": \"1.19\"\na: {}\n# Why b.\nb:\n  # Why x.\n  - x: 1\n    y:\n      # Why z.\n      z: \"no\"\n  - 2\n\
+        let expected = "# Head.\n\"1.19\": \"1.19\"\na: {}\n# Why b.\nb:\n  # Why x.\n  - x: 1\n    \"y\":\n      # Why z.\n      z: \"no\"\n  - 2\n\
                         text: |\n  one\n\n  two\n";
         assert_eq!(document.text(), expected);
     }

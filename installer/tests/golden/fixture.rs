@@ -6,16 +6,16 @@ use doks_harbor::facts::{Bucket, Cluster, Database, Facts};
 use doks_harbor::spec::{ChartVersion, Expose, Spec};
 
 /// The charts whose values are at hand: the oldest, the newest, and those where much has changed.
-pub const CHARTS: [(u16, u16); 6] = [(8, 1), (12, 6), (16, 3), (17, 3), (18, 3), (19, 1)];
+pub(crate) const CHARTS: [(u16, u16); 6] = [(8, 1), (12, 6), (16, 3), (17, 3), (18, 3), (19, 1)];
 
-pub const EXPOSURES: [Expose; 6] =
+pub(crate) const EXPOSURES: [Expose; 6] =
     [Expose::ClusterIp, Expose::Ingress, Expose::Traefik, Expose::LoadBalancer, Expose::NodePort, Expose::Route];
 
-pub fn chart((minor, patch): (u16, u16)) -> ChartVersion {
+pub(crate) fn chart((minor, patch): (u16, u16)) -> ChartVersion {
     ChartVersion { major: 1, minor, patch }
 }
 
-pub fn spec() -> Spec {
+pub(crate) fn spec() -> Spec {
     let mut spec = Spec::read("cluster: spec-cluster\nnamespace: spec-namespace\n").unwrap();
     spec.proxy.image = "spec-proxy-image:1".to_owned();
     spec.proxy.node_pools = vec!["spec-node-pool-1".to_owned(), "spec-node-pool-2".to_owned()];
@@ -31,7 +31,7 @@ pub fn spec() -> Spec {
     spec
 }
 
-pub fn facts() -> Facts {
+pub(crate) fn facts() -> Facts {
     let database = |of: &str, port: u16| Database {
         id: format!("{of}-id"),
         name: format!("{of}-name"),
@@ -68,8 +68,8 @@ pub fn facts() -> Facts {
 }
 
 /// Beside the checkout, or beside a folder that it is in; `None`, said aloud, where it is not.
-#[allow(dead_code, reason = "not every test file looks there")]
-pub fn shared(what: &str) -> Option<PathBuf> {
+#[allow(dead_code, clippy::print_stderr, reason = "not every test file looks there; who skips says so")]
+pub(crate) fn shared(what: &str) -> Option<PathBuf> {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let by_name = std::env::var_os("SHARED_DIR").map(PathBuf::from);
     let folders = by_name.into_iter().chain(here.ancestors().skip(1).map(|folder| folder.join("shared")));

@@ -51,12 +51,13 @@ fn pods(document: &mut Document, spec: &Spec) {
             document.set(&format!("{component}.podDisruptionBudget"), json!({"enabled": true, "minAvailable": 1}));
         }
         if let Some(affinity) = affinity(&spec.proxy.node_pools) {
-            document.explain(&format!("{component}.affinity"), "Where the proxy runs: elsewhere the Service leads nowhere.", affinity);
+            document.set(&format!("{component}.affinity"), affinity);
         }
     }
     if chart.at_least(13) {
         document.note("core.topologySpreadConstraints", "The chart adds the labelSelector.");
     }
+    document.note("core.affinity", "Harbor's nodes, each with a proxy: from others its Service leads nowhere.");
     if harbor.trivy && harbor.replicas > 1 {
         document.note("trivy.replicas", "Two: a scan that is announced while no scanner listens is lost.");
     }

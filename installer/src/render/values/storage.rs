@@ -33,7 +33,7 @@ fn postgres(document: &mut Document, spec: &Spec, facts: &Facts, budget: &Budget
     if Use::Client.is_referred_to(spec.harbor.chart) {
         document.set("database.external.existingSecret", Use::Client.name(release));
     }
-    document.explain("database.maxOpenConns", &budget.explain_open(), budget.open());
+    document.explain("database.maxOpenConns", &budget.explain_open("pod", "on its node"), budget.open());
     document.set("database.maxIdleConns", budget.idle());
 }
 

@@ -3,7 +3,7 @@
 #   sudo ./install.sh HARBOR FOLDER
 # HARBOR is the folder with harbor.yml.tmpl and prepare, FOLDER the keyring of doks-harbor. Run it again after either has changed.
 set -eu
-harbor=${1:?the folder of Harbor\'s installer}
+harbor=${1:?the folder of the Harbor installer}
 folder=${2:?the keyring folder of doks-harbor}
 here=$(dirname "$0")
 umask 077
