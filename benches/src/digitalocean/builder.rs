@@ -10,6 +10,7 @@ use super::answer::{secret, uuid};
 use super::server::{self, Hook, Shared, State};
 use super::world::{Cluster, Database, Endpoint, Event, Project, Region, Vpc, World};
 use super::{CLUSTER, CLUSTER_NAME, Fake, REGION, VPC};
+use crate::Authority;
 
 /// See [`Fake::builder`]. A setting that is given by engine takes `pg`, `valkey` or `redis`.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ impl Builder {
         self
     }
 
-    /// PEM that `/ca` of new databases tells.
+    /// PEM that `/ca` tells; else that of an authority made for this fake.
     #[must_use]
     pub fn ca(mut self, engine: &str, pem: &str) -> Self {
         self.world.births.ca.insert(engine.to_owned(), pem.to_owned());
@@ -165,7 +166,11 @@ impl Builder {
     ///
     /// # Errors
     /// When no port is free.
-    pub fn start(self) -> Result<Fake> {
+    pub fn start(mut self) -> Result<Fake> {
+        let authority = Authority::new()?;
+        for engine in ["pg", "valkey", "redis"] {
+            self.world.births.ca.entry(engine.to_owned()).or_insert_with(|| authority.ca_pem());
+        }
         let shared = Arc::new(Shared::new(State::new(self.world), self.token.clone(), self.hooks));
         let running = server::start(Arc::clone(&shared))?;
         Ok(Fake { port: running.port, token: self.token, shared, stop: Some(running.stop), thread: Some(running.thread) })
