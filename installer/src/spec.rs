@@ -26,19 +26,19 @@ pub struct Spec {
     #[serde(default)]
     pub project: Option<String>,
     /// Harbor's tables.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "default::section")]
     pub postgres: Postgres,
     /// Harbor's sessions and jobs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "default::section")]
     pub valkey: Valkey,
     /// Harbor's images.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "default::section")]
     pub spaces: Spaces,
     /// The proxy.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "default::section")]
     pub proxy: Proxy,
     /// Harbor itself.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "default::section")]
     pub harbor: Harbor,
 }
 
@@ -237,6 +237,13 @@ impl TryFrom<String> for ChartVersion {
 }
 
 mod default {
+    use serde::{Deserialize, Deserializer};
+
+    /// A section whose keys are all commented out is null to YAML.
+    pub(super) fn section<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+        Option::deserialize(from).map(Option::unwrap_or_default)
+    }
+
     pub(super) fn namespace() -> String {
         "harbor".to_owned()
     }

@@ -9,7 +9,7 @@ use super::{DONE, Tools, complain, keyring, read_spec, say};
 use crate::apply;
 use crate::cli::{Render, Shared, Target};
 use crate::facts::Facts;
-use crate::keyring::{Entry, Keyring};
+use crate::keyring::Keyring;
 use crate::observe::observe;
 use crate::render::{Budget, COMPOSE_SECRET_FILE, Rendered, compose, compose_secret, helm, proxy, secret_values, secrets};
 use crate::spec::Spec;
@@ -43,21 +43,27 @@ pub(super) fn rendered(spec: &Spec, facts: &Facts, target: Target, keyring: Opti
         Target::Compose => compose(spec, facts),
     };
     let mut rendered = rendered.map_err(nothing_written)?;
+    rendered.warnings.extend(try_out(spec, facts, target, keyring)?);
     match keyring {
-        Some(keyring) => rendered.warnings.extend(with_secrets(spec, facts, target, keyring)?),
-        None => rendered
-            .warnings
-            .push("there is no keyring: the proxy's configuration was not tried out, and no file with secrets written".to_owned()),
+        Some(keyring) => rendered.warnings.extend(write_secrets(spec, facts, target, keyring)?),
+        None => rendered.warnings.push("there is no keyring: what is made of secrets was not written".to_owned()),
     }
     rendered.files.insert("facts.json".to_owned(), facts.to_json() + "\n");
     Ok(rendered)
 }
 
-/// Tries the proxy's configuration out with the proxy's own code, and writes the files that hold secrets; for a keyring that has them all.
-fn with_secrets(spec: &Spec, facts: &Facts, target: Target, keyring: &Keyring) -> Result<Vec<String>> {
+/// Lets the proxy's own code judge its configuration; with the keyring's passwords where it has them.
+fn try_out(spec: &Spec, facts: &Facts, target: Target, keyring: Option<&Keyring>) -> Result<Vec<String>> {
+    let proxies = if target == Target::Compose { 1 } else { facts.cluster.nodes };
+    let budget = Budget::new(spec, facts, proxies).map_err(|problem| nothing_written(vec![problem]))?;
+    let scratch = tempfile::tempdir().context("no temporary folder")?;
+    let complete = keyring.filter(|keyring| proxy::PASSWORDS.iter().all(|entry| matches!(keyring.get(*entry), Ok(Some(_)))));
+    proxy::check(facts, &budget, complete.map(Keyring::folder), scratch.path()).map_err(nothing_written)
+}
+
+/// The file that is made of secrets, where the target needs one: into the keyring.
+fn write_secrets(spec: &Spec, facts: &Facts, target: Target, keyring: &Keyring) -> Result<Option<String>> {
     let secret = |entry| keyring.get(entry).ok().flatten();
-    let missing =
-        |missing: Vec<String>| vec![format!("the keyring lacks {}: run `doks-harbor apply`, then render again", missing.join(", "))];
     let file = match target {
         Target::Helm => secret_values(spec, secret).map(|values| values.map(|values| (secrets::VALUES_FILE, values))),
         Target::Compose => compose_secret(spec, facts, secret).map(|fragment| Some((COMPOSE_SECRET_FILE, fragment))),
@@ -65,17 +71,9 @@ fn with_secrets(spec: &Spec, facts: &Facts, target: Target, keyring: &Keyring) -
     match file {
         Ok(Some((name, content))) => keyring.put_file(name, &content)?,
         Ok(None) => {}
-        Err(lacks) => return Ok(missing(lacks)),
+        Err(lacks) => return Ok(Some(format!("the keyring lacks {}: run `doks-harbor apply`, then render again", lacks.join(", ")))),
     }
-    let lacks =
-        [Entry::ClientPassword, Entry::PostgresPassword, Entry::ValkeyPassword].into_iter().filter(|entry| secret(*entry).is_none());
-    let lacks: Vec<_> = lacks.map(|entry| entry.file().to_owned()).collect();
-    if !lacks.is_empty() {
-        return Ok(missing(lacks));
-    }
-    let budget = Budget::new(spec, facts, facts.cluster.nodes).map_err(|problem| nothing_written(vec![problem]))?;
-    let scratch = tempfile::tempdir().context("no temporary folder")?;
-    proxy::check(facts, &budget, keyring.folder(), scratch.path()).map_err(nothing_written)
+    Ok(None)
 }
 
 fn nothing_written(problems: Vec<String>) -> anyhow::Error {
