@@ -2,6 +2,7 @@
 
 use super::{Action, Item, Role, Step, bucket_of, cost};
 use crate::digitalocean::SpacesKey;
+use crate::names::TEMPORARY_KEY_PREFIX;
 use crate::observe::{BucketSight, Observed};
 use crate::spaces::nearest;
 use crate::spec::Spec;
@@ -40,6 +41,12 @@ pub(super) fn bucket(spec: &Spec, observed: &Observed, refusals: &mut Vec<String
         }
     }
     leftovers(&mut item, observed);
+    for key in seen.others.iter().filter(|key| key.name.starts_with(TEMPORARY_KEY_PREFIX)) {
+        item.notes.push(format!(
+            "the key {} may do everything and was left by a run with another keyring: delete it, unless that run is at work",
+            key.access_key
+        ));
+    }
     if item.action == Action::Keep && !item.steps.is_empty() {
         item.action = Action::Change;
     }
