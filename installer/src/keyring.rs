@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::spaces::Keys;
 
 /// The file that tells one keyring from another.
-const ID: &str = ".id";
+pub const ID: &str = ".id";
 
 /// Each secret, by the name of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,7 +14,7 @@ use crate::facts::{Bucket, Cluster, Database, Facts};
 use crate::harbor_secrets;
 use crate::keyring::{Entry, Keyring};
 use crate::observe::{Observed, S3, observe};
-use crate::plan::{Action, Item, Plan, Role, Step, cost, plan};
+use crate::plan::{Item, Plan, Role, Step, cost, plan};
 use crate::progress::Progress;
 use crate::spec::Spec;
 
@@ -99,7 +99,10 @@ pub async fn apply(run: &Run<'_>, observed: &Observed, planned: &Plan) -> Result
     if let Some(worst) = worst(failures) {
         return Err(worst);
     }
-    let (observed, left) = look_again(run).await?;
+    let (observed, left) = look_again(run, None).await?;
+    if left.items.iter().any(awaits) {
+        return Err(TimedOut { what: "a database does not serve".to_owned(), after: run.patience.grace }.into());
+    }
     if !left.is_empty() || !left.refusals.is_empty() {
         bail!("something changes these resources at the same time: after all steps there is still something to do\n{left}");
     }
@@ -110,18 +113,22 @@ async fn converge_spaces(run: &Run<'_>, observed: &Observed, item: &Item) -> Res
     bucket::converge(run, observed, item).await.with_context(|| format!("{} {}", item.kind, item.name))
 }
 
-/// What is there now and what is left to do; a database that does not quite serve yet is given its time.
-async fn look_again(run: &Run<'_>) -> Result<(Observed, Plan)> {
+/// What is there now and what is left to do, everywhere or for one; what cannot quite be seen to serve yet is given its time.
+async fn look_again(run: &Run<'_>, role: Option<Role>) -> Result<(Observed, Plan)> {
     let begun = Instant::now();
     loop {
         let observed = observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
         let left = plan(run.spec, &observed);
-        let early = left.items.iter().any(|item| item.steps.contains(&Step::AwaitOnline) && item.action != Action::Create);
+        let early = left.items.iter().any(|item| role.is_none_or(|role| role == item.role) && awaits(item));
         if !early || begun.elapsed() > run.patience.grace {
             return Ok((observed, left));
         }
         tokio::time::sleep(run.patience.poll).await;
     }
+}
+
+fn awaits(item: &Item) -> bool {
+    item.steps.contains(&Step::AwaitOnline)
 }
 
 /// One error for all: a failure before one that only takes long, since running again would meet it again.

@@ -32,7 +32,7 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
             (Secret::Pg, _) => rotate::postgres(&run, &observed).await,
             (Secret::Valkey, _) => rotate::valkey(&run, &observed),
             (Secret::Spaces, false) => rotate::spaces(&run, &observed).await,
-            (Secret::Spaces | Secret::Admin, _) => rotate::finish_spaces(&run).await,
+            (Secret::Spaces | Secret::Admin, _) => rotate::finish_spaces(&run, &observed).await,
         }
     };
     let Some(outcome) = unless_interrupted(work).await else {
