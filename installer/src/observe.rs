@@ -7,8 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use secrecy::ExposeSecret;
 
 use crate::digitalocean::{
-    self, Account, Client, DatabaseCluster, DatabaseStatus, DatabaseUser, FirewallRule, KubernetesCluster, Options, Project,
-    SpacesKey,
+    self, Account, Client, DatabaseCluster, DatabaseStatus, DatabaseUser, FirewallRule, KubernetesCluster, Options, Project, SpacesKey,
 };
 use crate::keyring::{Entry, Keyring};
 use crate::names::Names;
@@ -146,9 +145,8 @@ impl Sight {
         let names = Names::of(&cluster.id);
         let find = |wanted: Wanted<'_>| {
             let there = databases.iter().find(|database| database.name == wanted.name).cloned();
-            let (cluster, other_kind) = there.map_or((None, None), |there| {
-                if wanted.fits(there.engine) { (Some(there), None) } else { (None, Some(there)) }
-            });
+            let (cluster, other_kind) =
+                there.map_or((None, None), |there| if wanted.fits(there.engine) { (Some(there), None) } else { (None, Some(there)) });
             ObservedDatabase { cluster, other_kind, candidates: wanted.candidates(&databases), ..ObservedDatabase::default() }
         };
         let (pg, valkey) = (find(Wanted::postgres(spec, &names)), find(Wanted::valkey(spec, &names)));
@@ -285,14 +283,16 @@ async fn observe_spaces(
     let of_cluster = keys.into_iter().filter(|key| names.is_key(&key.name));
     let (scoped, rest): (Vec<_>, Vec<_>) = of_cluster.partition(|key| id.is_some_and(|id| key.name == names.spaces_key(id)));
     let (temporary, others) = rest.into_iter().partition(|key| id.is_some_and(|id| key.name == names.temporary_key(id)));
-    let held = keyring.map(Keyring::spaces_keys).transpose()?.flatten();
+    let kept = keyring.map(Keyring::spaces_keys).transpose()?.flatten();
+    let of_ours = kept.as_ref().filter(|kept| scoped.iter().any(|key| key.access_key == kept.access_key));
+    let of_ours = of_ours.map(|kept| kept.access_key.clone());
     let held = match &spec.spaces.keys {
         // Whoever has put another key into the files wants that one.
         Some(files) => {
             let own = own_keys(files)?;
-            held.filter(|held| held.access_key == own.access_key && held.secret_key.expose_secret() == own.secret_key.expose_secret())
+            kept.filter(|held| held.access_key == own.access_key && held.secret_key.expose_secret() == own.secret_key.expose_secret())
         }
-        None => held.filter(|held| scoped.iter().any(|key| key.access_key == held.access_key)),
+        None => kept.filter(|held| of_ours.as_ref() == Some(&held.access_key)),
     };
     let access_key = held.as_ref().map(|held| held.access_key.clone());
     let bucket = match (held, &region) {
@@ -300,7 +300,8 @@ async fn observe_spaces(
         _ => BucketSight::NoKey,
     };
     let retiring = keyring.map(|keyring| keyring.get(Entry::SpacesRetiringKey)).transpose()?.flatten();
-    let retiring = retiring.map(|key| key.expose_secret().to_owned());
+    // Also one of ours that one of the user's own is to replace.
+    let retiring = retiring.map(|key| key.expose_secret().to_owned()).or_else(|| of_ours.filter(|_| spec.spaces.keys.is_some()));
     Ok(ObservedSpaces { region, held: access_key, retiring, scoped, temporary, others, bucket })
 }
 

@@ -3,17 +3,8 @@
 
 mod support;
 
-use lab::digitalocean::{CLUSTER, Fake, VPC};
+use lab::digitalocean::{CLUSTER, Fake};
 use support::Desk;
-
-/// The passwords and keys that the account knows, none of which may be seen anywhere but in the keyring.
-fn secrets(desk: &Desk) -> Vec<String> {
-    desk.cloud.api.world(|world| {
-        let users = world.databases.iter().flat_map(|database| database.users.iter().map(|user| user.password.clone()));
-        let keys = world.keys.iter().map(|key| key.secret_key.clone());
-        users.chain(keys).chain([desk.cloud.api.token().to_owned()]).collect()
-    })
-}
 
 #[tokio::test]
 async fn from_nothing_to_everything_and_then_nothing_to_do() {
@@ -25,7 +16,7 @@ async fn from_nothing_to_everything_and_then_nothing_to_do() {
     assert_eq!(desk.cloud.api.mutations(), 0, "a plan changes nothing");
     assert!(!desk.path("doks-harbor.keyring").exists(), "not even here");
 
-    let applied = desk.apply().await.ends_with(0);
+    desk.apply().await.ends_with(0);
     let state = desk.cloud.api.snapshot();
     for engine in ["pg", "valkey"] {
         let database = state["databases"].as_object().unwrap().values().find(|database| database["engine"] == engine).unwrap();
@@ -46,12 +37,6 @@ async fn from_nothing_to_everything_and_then_nothing_to_do() {
     assert_eq!(desk.cloud.api.mutations(), mutations, "the second run writes nothing: {:?}", desk.cloud.api.calls());
     let status = desk.run(&["status", "-o", "json"]).await.ends_with(0);
     assert_eq!(status.json()["drift"].as_array().unwrap().len(), 0);
-
-    for secret in secrets(&desk) {
-        assert!(!format!("{}{}{}", plan.stdout, applied.stdout, applied.stderr).contains(&secret));
-        let holders: Vec<_> = desk.files().into_iter().filter(|(_, text)| text.contains(&secret)).map(|(path, _)| path).collect();
-        assert!(holders.iter().all(|path| path.starts_with(desk.path("doks-harbor.keyring"))), "{holders:?}");
-    }
 }
 
 #[tokio::test]
@@ -88,5 +73,4 @@ async fn preflight_finds_what_would_fail() {
     assert!(told.stdout.contains("version 9 is not offered") && told.stdout.contains("db-none"), "{}", told.stdout);
     desk.apply().await.ends_with(3);
     assert_eq!(desk.cloud.api.mutations(), 0);
-    let _ = VPC;
 }

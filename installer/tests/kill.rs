@@ -4,34 +4,24 @@
 mod support;
 
 use lab::digitalocean::{Builder, Fake, Moment};
-use serde_json::Value;
-use support::{APPLY, Desk, outcome};
+use support::{APPLY, Desk, End, outcome};
 
 fn account() -> Builder {
     Fake::builder().creating_polls(2).hidden_polls(1)
 }
 
-/// All that is left at the end, without what differs from run to run.
-fn end(desk: &Desk) -> (Value, Vec<(String, Vec<String>, bool)>) {
-    // Names of keys hold the keyring's id.
-    let id = desk.read("doks-harbor.keyring/.id");
-    let state = serde_json::from_str(&desk.cloud.api.snapshot().to_string().replace(&id, "KEYRING")).unwrap();
-    let buckets = desk.cloud.s3.snapshot().buckets.into_iter();
-    (state, buckets.map(|(name, bucket)| (name, bucket.objects.into_keys().collect(), bucket.lifecycle.is_some())).collect())
-}
-
 /// An undisturbed run: how many requests change something, at the API and at Spaces, and how it ends.
-async fn undisturbed() -> (usize, usize, (Value, Vec<(String, Vec<String>, bool)>)) {
+async fn undisturbed() -> (usize, usize, End) {
     let desk = Desk::with(account(), "").await;
     desk.apply().await.ends_with(0);
-    (desk.cloud.api.mutations(), desk.cloud.s3.requests().len(), end(&desk))
+    (desk.cloud.api.mutations(), desk.cloud.s3.requests().len(), desk.end())
 }
 
 /// The next run finishes, and the one after it has nothing to do.
-async fn recovers(desk: &Desk, wanted: &(Value, Vec<(String, Vec<String>, bool)>), what: &str) {
+async fn recovers(desk: &Desk, wanted: &End, what: &str) {
     let again = desk.apply().await;
     assert_eq!(again.code, Some(0), "{what}: {}", again.stderr);
-    assert_eq!(&end(desk), wanted, "{what}");
+    assert_eq!(&desk.end(), wanted, "{what}");
     let mutations = desk.cloud.api.mutations();
     desk.apply().await.ends_with(0);
     assert_eq!(desk.cloud.api.mutations(), mutations, "{what}");
@@ -104,7 +94,7 @@ async fn two_runs_at_once_double_nothing() {
     assert!(second.stderr.contains("another doks-harbor"), "{}", second.stderr);
     desk.cloud.api.thaw();
     outcome(first).await.ends_with(0);
-    assert_eq!(end(&desk), wanted);
+    assert_eq!(desk.end(), wanted);
 
     // On two machines both make, and one claims.
     let desk = Desk::with(account(), "").await;

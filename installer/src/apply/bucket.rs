@@ -9,7 +9,6 @@
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -43,7 +42,9 @@ impl Temporary {
         let Some(name) = name else { return Ok(()) };
         let cure = "run `doks-harbor apply` again, or delete it in the control panel";
         let left = client.spaces_keys(&name).await;
-        for key in left.with_context(|| format!("whether the temporary Spaces key {name}, which may do everything, is gone is not known: {cure}"))? {
+        for key in
+            left.with_context(|| format!("whether the temporary Spaces key {name}, which may do everything, is gone is not known: {cure}"))?
+        {
             let access_key = &key.access_key;
             let what = || format!("the temporary Spaces key {access_key}, which may do everything, is still there: {cure}");
             client.delete_spaces_key(access_key).await.with_context(what)?;
@@ -96,7 +97,10 @@ async fn make(run: &Run<'_>, observed: &Observed, task: &Task, bucket: &str, reg
         claim_bucket(run, task, spaces, bucket, adopted, &observed.cluster.id).await?;
         let keys = if let Some(files) = &run.spec.spaces.keys {
             spaces.prove(bucket).await?;
-            retire_ours(run, observed)?;
+            // Harbor uses it until it is told of the user's own.
+            if let Some(ours) = &observed.spaces.retiring {
+                run.keyring.put(Entry::SpacesRetiringKey, &ours.as_str().into())?;
+            }
             own_keys(files)?
         } else {
             let keys = scoped_key(run, observed, task, bucket, region).await?;
@@ -107,13 +111,6 @@ async fn make(run: &Run<'_>, observed: &Observed, task: &Task, bucket: &str, reg
         run.keyring.put_spaces_keys(&keys)
     })
     .await
-}
-
-/// A key of our making that Harbor uses until it is told of the user's own.
-fn retire_ours(run: &Run<'_>, observed: &Observed) -> Result<()> {
-    let Some(held) = run.keyring.get(Entry::SpacesAccessKey)? else { return Ok(()) };
-    let is_ours = observed.spaces.scoped.iter().any(|key| key.access_key == held.expose_secret());
-    if is_ours && observed.spaces.retiring.is_none() { run.keyring.put(Entry::SpacesRetiringKey, &held) } else { Ok(()) }
 }
 
 /// Works with the user's own key, or with one that may do everything and is gone afterwards, whatever `work` comes to.

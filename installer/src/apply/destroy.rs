@@ -52,7 +52,9 @@ pub async fn contents(run: &Run<'_>, observed: &Observed) -> Result<Option<Conte
             Some(claim) if claim.cluster == observed.cluster.id => {}
             // Of a run that was killed before it could write its claim.
             None if there.objects == 0 => {}
-            Some(claim) => bail!("the bucket {bucket} belongs to the Harbor of another cluster ({}): it is not deleted here", claim.cluster),
+            Some(claim) => {
+                bail!("the bucket {bucket} belongs to the Harbor of another cluster ({}): it is not deleted here", claim.cluster)
+            }
             None => bail!("the bucket {bucket} holds objects and no mark of ours ({OWNER}): it is not deleted here"),
         }
         contents = Some(there);

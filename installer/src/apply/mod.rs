@@ -16,6 +16,7 @@ use crate::keyring::{Entry, Keyring};
 use crate::observe::{Observed, S3, observe};
 use crate::plan::{Item, Plan, Role, Step, cost, plan};
 use crate::progress::Progress;
+use crate::spaces;
 use crate::spec::Spec;
 
 mod bucket;
@@ -69,12 +70,18 @@ impl Default for Patience {
 
 /// It takes longer than it may, and goes on by itself: exit code 4.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} after {after:?}; nothing is lost: run `doks-harbor apply` again, it goes on from here")]
+#[error("{what} after {after:?}; nothing is lost: run the same command again, it goes on from here")]
 pub struct TimedOut {
     /// What is not there yet.
     pub what: String,
     /// How long it was waited for.
     pub after: Duration,
+}
+
+/// Whether waiting was all that was left.
+#[must_use]
+pub fn is_late(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<TimedOut>() || matches!(cause.downcast_ref(), Some(spaces::Error::TooLate { .. })))
 }
 
 /// Carries out a plan of what was observed.
@@ -133,7 +140,7 @@ fn awaits(item: &Item) -> bool {
 
 /// One error for all: a failure before one that only takes long, since running again would meet it again.
 fn worst(failures: Vec<anyhow::Error>) -> Option<anyhow::Error> {
-    let (late, mut failed): (Vec<_>, Vec<_>) = failures.into_iter().partition(anyhow::Error::is::<TimedOut>);
+    let (late, mut failed): (Vec<_>, Vec<_>) = failures.into_iter().partition(is_late);
     match (failed.len(), late.into_iter().next()) {
         (0, late) => late,
         (1, _) => failed.pop(),

@@ -87,7 +87,9 @@ pub async fn finish_spaces(run: &Run<'_>, observed: &Observed) -> Result<()> {
         bail!("the keyring holds no key that works but the old one, which stays: run `doks-harbor apply` first");
     }
     if observed.spaces.held.as_ref() == Some(old) {
-        bail!("the rotation was ended before it came to a second key, so the first one stays: begin again with `doks-harbor rotate spaces`");
+        bail!(
+            "the rotation was ended before it came to a second key, so the first one stays: begin again with `doks-harbor rotate spaces`"
+        );
     }
     run.client.delete_spaces_key(old).await?;
     run.keyring.forget(Entry::SpacesRetiringKey)

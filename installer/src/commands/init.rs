@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 
 use super::{DONE, say, servers};
-use crate::cli::{Init, Shared};
+use crate::cli::{Init, Output, Shared};
 use crate::spec::{Spec, template};
 
 pub(super) async fn run(shared: &Shared, args: &Init) -> Result<u8> {
@@ -23,6 +23,10 @@ pub(super) async fn run(shared: &Shared, args: &Init) -> Result<u8> {
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("{path} cannot be written"))?;
     file.write_all(text.as_bytes())?;
     file.persist(&shared.spec).with_context(|| format!("{path} cannot be written"))?;
+    if shared.output == Output::Json {
+        say(&serde_json::json!({ "written": shared.spec, "cluster": cluster }).to_string());
+        return Ok(DONE);
+    }
     say(&format!("{path} written for the cluster {cluster}. Next: read it, then `doks-harbor preflight` and `doks-harbor plan`."));
     Ok(DONE)
 }

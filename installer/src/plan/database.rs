@@ -128,7 +128,8 @@ fn finish(item: &mut Item, wanted: &Wanted<'_>, seen: &ObservedDatabase, observe
         }
         let ours = FirewallRule::cluster("");
         if let Some(other) = others().find(|rule| rule.kind == ours.kind && rule.description == ours.description) {
-            item.notes.push(format!("the Harbor of another DOKS cluster, {}, is let in, too: two must not share one database", other.value));
+            item.notes
+                .push(format!("the Harbor of another DOKS cluster, {}, is let in, too: two must not share one database", other.value));
         }
     }
     let window = MaintenanceWindow { day: wanted.maintenance.day.clone(), hour: wanted.maintenance.hour.clone() };

@@ -127,7 +127,9 @@ impl<'a> Wanted<'a> {
         if let Some(other) = there.tags.iter().flatten().filter(|_| !is_tagged).find_map(|mark| mark.strip_prefix(TAG_PREFIX)) {
             found.push(misfit(
                 format!("{name} is marked as belonging to the Harbor of another DOKS cluster, {other}"),
-                format!("two would write over each other: adopt another; or take the tag away, if that Harbor is gone: {TAG_PREFIX}{other}"),
+                format!(
+                    "two would write over each other: adopt another; or take the tag away, if that Harbor is gone: {TAG_PREFIX}{other}"
+                ),
             ));
         }
         if there.region != cluster.region {
