@@ -298,7 +298,7 @@ impl Database {
             users: vec![User { name: admin.to_owned(), role: "primary", password: secret("AVNS_", 19) }],
             dbs: if is_pg { vec!["defaultdb".to_owned()] } else { Vec::new() },
             eviction_policy: "allkeys_lru".to_owned(),
-            maintenance: ("sunday".to_owned(), "03:00:00".to_owned()),
+            maintenance: ("monday".to_owned(), "21:34:00".to_owned()),
             config: first_config(engine),
             phase: Phase::Online,
             hidden: 0,
