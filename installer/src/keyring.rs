@@ -76,6 +76,12 @@ impl Entry {
         Self::HarborTokenKey,
     ];
 
+    /// There only while a rotation is under way; never in the cluster.
+    #[must_use]
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::SpacesRetiringKey | Self::HarborAdminNewPassword)
+    }
+
     /// Its file in the folder.
     #[must_use]
     pub const fn file(self) -> &'static str {
