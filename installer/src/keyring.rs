@@ -57,14 +57,16 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// All that last; the other two are there only while something is being changed.
+    /// All of them.
     pub const ALL: &[Self] = &[
         Self::ClientPassword,
         Self::PostgresPassword,
         Self::ValkeyPassword,
         Self::SpacesAccessKey,
         Self::SpacesSecretKey,
+        Self::SpacesRetiringKey,
         Self::HarborAdminPassword,
+        Self::HarborAdminNewPassword,
         Self::HarborSecretKey,
         Self::HarborCoreSecret,
         Self::HarborXsrfKey,
