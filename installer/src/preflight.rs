@@ -151,7 +151,7 @@ fn token(report: &mut Report, spec: &Spec, sight: &Sight) {
         Some(error) => failed(report, GROUP, what, scope, error),
     };
     scope("Kubernetes clusters", "kubernetes:read", sight.clusters.as_ref().err());
-    scope("databases", "database:read", sight.databases.as_ref().err().or(sight.options.as_ref().err()));
+    scope("databases", "database:read", sight.databases.as_ref().err().or_else(|| sight.options.as_ref().err()));
     if spec.project.is_some() {
         scope("projects", "project:read", sight.projects.as_ref().err());
     }
@@ -317,7 +317,7 @@ fn bucket(report: &mut Report, spec: &Spec, cluster: &KubernetesCluster) {
         }
         Some(region) => report.good(GROUP, format!("region {region}")),
         None if spaces::REGIONS.contains(&cluster.region.as_str()) => {
-            report.good(GROUP, format!("region {}, the cluster's", cluster.region))
+            report.good(GROUP, format!("region {}, the cluster's", cluster.region));
         }
         None => {
             let near = spaces::nearest(&cluster.region).unwrap_or("one of theirs");

@@ -1,8 +1,7 @@
 //! One database cluster, from its plan to its end.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result, bail};
+use tokio::time::Instant;
 
 use super::{Run, TimedOut, look_again};
 use crate::digitalocean::{DatabaseStatus, NewDatabase};
@@ -53,14 +52,23 @@ pub(super) async fn converge(run: &Run<'_>, item: &Item) -> Result<()> {
 
 async fn create(run: &Run<'_>, new: &NewDatabase, task: &Task) -> Result<String> {
     task.say("creating");
-    let made = run.client.create_database(new).await.map_err(|error| {
-        let taken = error.is_name_taken();
-        let error = anyhow::Error::new(error);
-        if !taken {
-            return error;
+    let begun = Instant::now();
+    let made = loop {
+        match run.client.create_database(new).await {
+            Ok(made) => break made,
+            // The client has looked for it. A name outlives its cluster by minutes.
+            Err(error) if error.is_name_taken() => {
+                let what =
+                    format!("the name {} is taken by a cluster that is not to be seen, most likely one that is being destroyed", new.name);
+                if begun.elapsed() > run.patience.online {
+                    return Err(anyhow::Error::new(error).context(TimedOut { what, after: run.patience.online }));
+                }
+                task.say(&format!("waiting: {what}"));
+                tokio::time::sleep(run.patience.poll).await;
+            }
+            Err(error) => return Err(error.into()),
         }
-        error.context("the name belongs to a cluster that is not to be seen, most likely one that is being destroyed: wait some minutes and run again")
-    })?;
+    };
     let tag = new.tags.first();
     // Another run may have been faster, which is well; somebody else's of that name is not.
     if let Some(tag) = tag.filter(|tag| !made.tags.iter().flatten().any(|found| found == *tag)) {

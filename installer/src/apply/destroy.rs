@@ -1,8 +1,7 @@
 //! The end of what was made for a cluster: only what is ours, only what was named, and waited for until its name is free again.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result, bail};
+use tokio::time::Instant;
 
 use super::bucket::{Claim, with_full_key};
 use super::{Run, TimedOut};

@@ -4,10 +4,11 @@
 //! and nothing is undone: a database that was created is never deleted because something else failed. What a killed run can leave behind is
 //! a Spaces key, which the next run knows by its name.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use crate::digitalocean::{Client, DatabaseCluster};
 use crate::facts::{Bucket, Cluster, Database, Facts};
@@ -81,7 +82,8 @@ pub struct TimedOut {
 /// Whether waiting was all that was left.
 #[must_use]
 pub fn is_late(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<TimedOut>() || matches!(cause.downcast_ref(), Some(spaces::Error::TooLate { .. })))
+    error.is::<TimedOut>()
+        || error.chain().any(|cause| cause.is::<TimedOut>() || matches!(cause.downcast_ref(), Some(spaces::Error::TooLate { .. })))
 }
 
 /// Carries out a plan of what was observed.

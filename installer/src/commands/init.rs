@@ -19,7 +19,7 @@ pub(super) async fn run(shared: &Shared, args: &Init) -> Result<u8> {
     };
     let text = template(&cluster, args.host.as_deref());
     Spec::read(&text).context("--cluster or --host cannot be used")?;
-    let folder = shared.spec.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let folder = shared.spec.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| std::path::Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("{path} cannot be written"))?;
     file.write_all(text.as_bytes())?;
     file.persist(&shared.spec).with_context(|| format!("{path} cannot be written"))?;

@@ -1,5 +1,7 @@
 //! The commands: each reads what it needs, calls the rooms that know how, and says what came of it.
 
+#![allow(clippy::large_futures, reason = "a process runs one command, once")]
+
 use std::future::Future;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -64,7 +66,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         INTERRUPTED
     } else if is_late(error) {
         TIMED_OUT
-    } else if error.chain().any(|cause| cause.is::<Mistakes>()) {
+    } else if error.chain().any(<dyn std::error::Error>::is::<Mistakes>) {
         USAGE
     } else {
         FAILED
