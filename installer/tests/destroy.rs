@@ -4,7 +4,7 @@
 mod support;
 
 use doks_harbor::names::Names;
-use lab::digitalocean::{At, CLUSTER, Fake, Moment};
+use lab::digitalocean::{At, CLUSTER, Fake, Moment, Phase};
 use support::Desk;
 
 fn databases(desk: &Desk) -> Vec<String> {
@@ -96,6 +96,37 @@ async fn half_made_things_and_things_that_are_gone_can_be_destroyed() {
     assert_eq!(desk.cloud.api.world(|world| world.keys.len()), 0);
     desk.apply().await.ends_with(0);
     desk.is_finished().await;
+}
+
+#[tokio::test]
+async fn a_destruction_killed_at_every_request_is_finished_by_the_next() {
+    let desk = Desk::new().await;
+    desk.apply().await.ends_with(0);
+    let (before, names) = (desk.cloud.api.mutations(), databases(&desk));
+    destroy_all(&desk, &names).await.ends_with(0);
+    let requests = desk.cloud.api.mutations() - before;
+    assert!(requests >= 5, "{requests}");
+    for n in 1..=requests {
+        for moment in [Moment::BeforeCommit, Moment::AfterCommit] {
+            let desk = Desk::with(Fake::builder().deleting_polls(2), "").await;
+            desk.apply().await.ends_with(0);
+            desk.cloud.s3.put(&Names::of(CLUSTER).bucket(), "harbor/an-image", b"1");
+            let frozen = desk.cloud.api.freeze_at(desk.cloud.api.mutations() + n, moment);
+            let bucket = Names::of(CLUSTER).bucket();
+            let mut arguments = vec!["destroy", "--databases", "--bucket", "--poll", "10ms", "--confirm", &bucket];
+            names.iter().for_each(|name| arguments.extend(["--confirm", name]));
+            let mut run = desk.start(&arguments);
+            frozen.reached().await;
+            run.kill().await.unwrap();
+            desk.cloud.api.thaw();
+            destroy_all(&desk, &names).await.ends_with(0);
+            let left =
+                desk.cloud.api.world(|world| (world.databases.iter().filter(|it| it.phase == Phase::Online).count(), world.keys.len()));
+            assert_eq!(left, (0, 0), "request {n}, {moment:?}");
+            assert!(desk.cloud.s3.snapshot().buckets.is_empty());
+            desk.apply().await.ends_with(0);
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,13 @@
 //! Everything at once, by chance: faults of the API, faults of Spaces, kills. However it went, the end is that of an undisturbed run.
 //!
 //! `LAB_SEED=…` repeats a case, `LAB_CASES=…` says how many there are, `LAB_SECONDS=…` when no new one is begun.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests say what they expect, like the tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests say what they expect, like the tests"
+)]
 
 mod support;
 

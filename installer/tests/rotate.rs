@@ -71,6 +71,36 @@ async fn a_rotation_of_the_buckets_key_can_be_killed_anywhere() {
     }
 }
 
+/// At each request to Spaces (the only one to the API that matters is above): the old key, which Harbor uses, lives until `--finish`, and
+/// afterwards there is one.
+#[tokio::test]
+async fn a_rotation_killed_at_every_request_takes_no_key_that_is_used() {
+    let desk = Desk::new().await;
+    desk.apply().await.ends_with(0);
+    let before = desk.cloud.s3.requests().len();
+    desk.run(&["rotate", "spaces", "--yes"]).await.ends_with(0);
+    let requests = desk.cloud.s3.requests().len() - before;
+    assert!(requests > 5, "{requests}");
+    for n in 1..=requests {
+        let desk = Desk::new().await;
+        desk.apply().await.ends_with(0);
+        let old = key(&desk);
+        let held = desk.cloud.s3.hold_at(desk.cloud.s3.requests().len() + n);
+        let mut run = desk.start(&["rotate", "spaces", "--yes"]);
+        held.reached().await;
+        run.kill().await.unwrap();
+        desk.apply().await.ends_with(0);
+        assert!(is_known(&desk, &old), "request {n}");
+        if key(&desk) == old {
+            desk.run(&["rotate", "spaces", "--yes"]).await.ends_with(0);
+        }
+        desk.run(&["rotate", "spaces", "--finish", "--yes"]).await.ends_with(0);
+        assert!(!is_known(&desk, &old) && is_known(&desk, &key(&desk)), "request {n}");
+        assert_eq!(desk.cloud.api.world(|world| world.keys.len()), 1, "request {n}");
+        desk.is_finished().await;
+    }
+}
+
 #[tokio::test]
 async fn a_key_whose_halves_do_not_belong_together_is_made_anew() {
     let desk = Desk::new().await;

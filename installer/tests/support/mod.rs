@@ -1,5 +1,5 @@
 //! The built program, a folder of its own, and a cloud that it takes for DigitalOcean.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "helpers of tests; not each test uses all")]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests; not each test uses all")]
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
