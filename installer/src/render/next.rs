@@ -20,7 +20,7 @@ pub(super) fn helm(spec: &Spec, facts: &Facts) -> String {
     let second = if secrets::as_values(chart).next().is_some() { format!(" \\\n  --values FOLDER/{VALUES_FILE}") } else { String::new() };
     let reached = values::reached(spec);
     format!(
-        "# Next: Harbor {chart} in the namespace {namespace}
+        "# Next: Harbor (chart {chart}) in the namespace {namespace}
 
 The files here hold no secret; commit them. `FOLDER` is the keyring, the folder of secrets that doks-harbor has made: never commit that one.
 
