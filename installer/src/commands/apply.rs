@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::render::{self, write};
 use super::{DONE, FAILED, INTERRUPTED, PREFLIGHT, Tools, ask, complain, say, show, unless_interrupted};
 use crate::apply::{Patience, Run, Temporary, apply};
-use crate::cli::{Apply, Output, Shared, Target};
+use crate::cli::{Apply, Output, Shared};
 use crate::keyring::Keyring;
 use crate::observe::Sight;
 use crate::plan::plan;
@@ -54,7 +54,7 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
         return Ok(INTERRUPTED);
     };
     let facts = outcome?;
-    let rendered = render::rendered(spec, &facts, Target::Helm, Some(&keyring))?;
+    let rendered = render::for_helm(spec, &facts, Some(&keyring))?;
     write(&args.out, &rendered)?;
     match shared.output {
         Output::Json => say(&facts.to_json()),
