@@ -20,6 +20,9 @@ struct Line {
     name: String,
     state: String,
     details: Vec<String>,
+    /// Where it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,7 +58,7 @@ fn report(spec: &Spec, observed: &Observed) -> Report {
     let state = format!("{:?}", cluster.status.state).to_lowercase();
     let details = vec![cluster.region.clone(), format!("version {}", cluster.version), format!("{nodes} nodes")];
     let resources = vec![
-        Line { what: "DOKS cluster", name: cluster.name.clone(), state, details },
+        Line { what: "DOKS cluster", name: cluster.name.clone(), state, details, address: None },
         database("PostgreSQL", &observed.postgres, observed.names.postgres()),
         database("Valkey", &observed.valkey, observed.names.valkey()),
         bucket(spec, observed),
@@ -66,7 +69,9 @@ fn report(spec: &Spec, observed: &Observed) -> Report {
 }
 
 fn database(what: &'static str, seen: &ObservedDatabase, ours: String) -> Line {
-    let Some(there) = &seen.cluster else { return Line { what, name: ours, state: "missing".to_owned(), details: Vec::new() } };
+    let Some(there) = &seen.cluster else {
+        return Line { what, name: ours, state: "missing".to_owned(), details: Vec::new(), address: None };
+    };
     let state = match there.status {
         DatabaseStatus::Other => "busy".to_owned(),
         status => format!("{status:?}").to_lowercase(),
@@ -75,13 +80,15 @@ fn database(what: &'static str, seen: &ObservedDatabase, ours: String) -> Line {
         format!("{} {}", there.engine.word(), there.version.as_deref().unwrap_or("?")),
         format!("{} x {}", there.num_nodes, there.size),
     ];
-    if let Some(to) = &there.private_connection {
-        details.push(format!("{}:{}", to.host, to.port));
-    }
+    let address = there.private_connection.as_ref().map(|to| format!("{}:{}", to.host, to.port));
     if seen.online().is_some() {
-        details.push(if seen.rules.is_empty() { "open to everybody".to_owned() } else { format!("{} firewall rules", seen.rules.len()) });
+        details.push(match seen.rules.len() {
+            0 => "open to everybody".to_owned(),
+            1 => "1 firewall rule".to_owned(),
+            rules => format!("{rules} firewall rules"),
+        });
     }
-    Line { what, name: there.name.clone(), state, details }
+    Line { what, name: there.name.clone(), state, details, address }
 }
 
 fn bucket(spec: &Spec, observed: &Observed) -> Line {
@@ -92,15 +99,17 @@ fn bucket(spec: &Spec, observed: &Observed) -> Line {
         BucketSight::Forbidden => "closed to our key",
     };
     let details = observed.spaces.region.iter().cloned().collect();
-    Line { what: "Spaces bucket", name: bucket_name(spec, &observed.names), state: state.to_owned(), details }
+    Line { what: "Spaces bucket", name: bucket_name(spec, &observed.names), state: state.to_owned(), details, address: None }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(118);
+        // Not wrapped: a name that is cut in two cannot be copied.
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         for line in &self.resources {
-            table.add_row([line.what.to_owned(), line.name.clone(), line.state.clone(), line.details.join(", ")]);
+            let details: Vec<_> = std::iter::once(line.details.join(", ")).chain(line.address.clone()).collect();
+            table.add_row([line.what.to_owned(), line.name.clone(), line.state.clone(), details.join("\n")]);
         }
         writeln!(f, "{}", table.trim_fmt())?;
         if self.drift.is_empty() {
