@@ -118,7 +118,7 @@ mod tests {
     fn harbor_takes_each_of_them() {
         let secrets = made(|_| false);
         let told_by_digitalocean = [Entry::PostgresPassword, Entry::ValkeyPassword, Entry::SpacesAccessKey, Entry::SpacesSecretKey];
-        for entry in Entry::ALL {
+        for entry in Entry::ALL.iter().filter(|entry| !entry.is_passing()) {
             assert_ne!(secrets.contains_key(entry), told_by_digitalocean.contains(entry), "{entry:?}");
         }
         let admin = &secrets[&Entry::HarborAdminPassword];

@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::spaces::Keys;
 
 /// The file that tells one keyring from another.
-const ID: &str = ".id";
+pub const ID: &str = ".id";
 
 /// Each secret, by the name of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +78,12 @@ impl Entry {
         Self::HarborTokenKey,
     ];
 
+    /// There only while a rotation is under way; never in the cluster.
+    #[must_use]
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::SpacesRetiringKey | Self::HarborAdminNewPassword)
+    }
+
     /// Its file in the folder.
     #[must_use]
     pub const fn file(self) -> &'static str {
@@ -103,13 +109,13 @@ impl Entry {
     }
 }
 
-/// The folder. Locked for as long as this lives: two runs with one folder take turns.
+/// The folder. Opened to be changed it is locked for as long as this lives: two runs with one folder take turns.
 pub struct Keyring {
     folder: PathBuf,
     /// Twelve hexadecimal digits, made with the folder.
     id: String,
-    /// Dropping it unlocks.
-    _lock: fs::File,
+    /// Dropping it unlocks. Whoever only looks has none.
+    _lock: Option<fs::File>,
 }
 
 impl fmt::Debug for Keyring {
@@ -126,10 +132,7 @@ impl Keyring {
     pub fn open(folder: &Path) -> Result<Self> {
         let shown = folder.display();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("{shown} cannot be made"))?;
-        let mode = fs::metadata(folder).with_context(|| format!("{shown} cannot be read"))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            bail!("{shown} holds secrets, and others may read it (mode {:o}); close it with `chmod 700 {shown}`", mode & 0o777);
-        }
+        closed(folder)?;
         let lock = private(&folder.join(".lock")).with_context(|| format!("{shown} cannot be written to"))?;
         if let Err(error) = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             if error == rustix::io::Errno::WOULDBLOCK {
@@ -139,25 +142,28 @@ impl Keyring {
         }
         // A folder in a repository must not be committed by accident.
         write(folder, ".gitignore", b"*\n")?;
-        let id = match fs::read_to_string(folder.join(ID)) {
-            Ok(id) if is_id(&id) => id,
-            Ok(_) => bail!("{shown}/{ID} is damaged: it must hold the twelve digits it was made with, or be absent"),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+        let id = match read_id(folder)? {
+            Some(id) => id,
+            None => {
                 let id = random_id()?;
                 write(folder, ID, id.as_bytes())?;
                 id
             }
-            Err(error) => return Err(error).with_context(|| format!("{shown}/{ID} cannot be read")),
         };
-        Ok(Self { folder: folder.to_owned(), id, _lock: lock })
+        Ok(Self { folder: folder.to_owned(), id, _lock: Some(lock) })
     }
 
-    /// The folder, if it is there: for those who only look.
+    /// The folder, if it is there: for those who only look. They need not wait for a run that is at work, nor does it wait for them: every file
+    /// is written in one go.
     ///
     /// # Errors
-    /// As [`Self::open`].
-    pub fn open_existing(folder: &Path) -> Result<Option<Self>> {
-        if folder.exists() { Self::open(folder).map(Some) } else { Ok(None) }
+    /// When it cannot be read, or when others can read it.
+    pub fn look(folder: &Path) -> Result<Option<Self>> {
+        if !folder.exists() {
+            return Ok(None);
+        }
+        closed(folder)?;
+        Ok(read_id(folder)?.map(|id| Self { folder: folder.to_owned(), id, _lock: None }))
     }
 
     /// Tells this folder from that of another machine.
@@ -237,6 +243,27 @@ impl Keyring {
     }
 }
 
+/// Its owner's alone.
+fn closed(folder: &Path) -> Result<()> {
+    let shown = folder.display();
+    let mode = fs::metadata(folder).with_context(|| format!("{shown} cannot be read"))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        bail!("{shown} holds secrets, and others may read it (mode {:o}); close it with `chmod 700 {shown}`", mode & 0o777);
+    }
+    Ok(())
+}
+
+fn read_id(folder: &Path) -> Result<Option<String>> {
+    let path = folder.join(ID);
+    match fs::read_to_string(&path) {
+        // It may have been written by hand, to take the place of a keyring that was lost.
+        Ok(text) if is_id(text.trim()) => Ok(Some(text.trim().to_owned())),
+        Ok(_) => bail!("{} is damaged: it must hold the twelve digits it was made with, or be absent", path.display()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
 fn is_id(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -293,6 +320,7 @@ mod tests {
         let path = folder.path().join("keys");
         let first = Keyring::open(&path).unwrap();
         assert!(Keyring::open(&path).unwrap_err().to_string().contains("another doks-harbor"));
+        assert_eq!(Keyring::look(&path).unwrap().unwrap().id(), first.id(), "whoever looks waits for nobody");
         drop(first);
         drop(Keyring::open(&path).unwrap());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

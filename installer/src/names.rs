@@ -8,6 +8,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 /// How leftovers of an interrupted run are found.
 pub const TEMPORARY_KEY_PREFIX: &str = "harbor-temporary-";
 
+/// What marks a database of some DOKS cluster's Harbor; the cluster's id follows.
+pub const TAG_PREFIX: &str = "harbor-proxy:";
+
 /// What we create for one DOKS cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
@@ -57,10 +60,16 @@ impl Names {
         format!("{TEMPORARY_KEY_PREFIX}{}-{keyring}", self.hash)
     }
 
+    /// Whether a key is one of this cluster, whoever's keyring it was made for.
+    #[must_use]
+    pub fn is_key(&self, name: &str) -> bool {
+        name.starts_with(&self.spaces_key("")) || name.starts_with(&self.temporary_key(""))
+    }
+
     /// Marks the databases that are ours to change. `^[a-zA-Z0-9_\-:]+$`, at most 255 characters.
     #[must_use]
     pub fn tag(&self) -> String {
-        format!("harbor-proxy:{}", self.cluster)
+        format!("{TAG_PREFIX}{}", self.cluster)
     }
 }
 

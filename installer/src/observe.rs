@@ -3,17 +3,17 @@
 //! Each question can fail by itself (a token's scopes cannot be listed, only tried), so a [`Sight`] holds an answer or an error for each; the
 //! preflight tells all of them at once, everybody else takes [`Sight::complete`].
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use secrecy::ExposeSecret;
 
 use crate::digitalocean::{
-    self, Account, Client, DatabaseCluster, DatabaseStatus, DatabaseUser, Engine, FirewallRule, KubernetesCluster, Options, Project,
-    SpacesKey,
+    self, Account, Client, DatabaseCluster, DatabaseStatus, DatabaseUser, FirewallRule, KubernetesCluster, Options, Project, SpacesKey,
 };
 use crate::keyring::{Entry, Keyring};
 use crate::names::Names;
-use crate::spaces::{self, Found, Spaces};
-use crate::spec::Spec;
+use crate::plan::Wanted;
+use crate::spaces::{self, Found, Keys, Spaces};
+use crate::spec::{KeyFiles, Spec};
 
 /// Answers and errors.
 pub struct Sight {
@@ -56,6 +56,10 @@ pub struct Observed {
 pub struct ObservedDatabase {
     /// The cluster.
     pub cluster: Option<DatabaseCluster>,
+    /// One of that name that is another kind of server: it is in the way.
+    pub other_kind: Option<DatabaseCluster>,
+    /// Names of all that could be adopted.
+    pub candidates: Vec<String>,
     /// Who may connect; known once it is online.
     pub rules: Vec<FirewallRule>,
     /// Of PostgreSQL: Harbor's user.
@@ -96,6 +100,8 @@ pub struct ObservedSpaces {
     pub scoped: Vec<SpacesKey>,
     /// Temporary keys that this keyring has made: all were left by a run that was killed.
     pub temporary: Vec<SpacesKey>,
+    /// Keys for this cluster that other keyrings have made.
+    pub others: Vec<SpacesKey>,
     /// What the key in the keyring finds.
     pub bucket: BucketSight,
 }
@@ -137,12 +143,13 @@ impl Sight {
         let project = find_project(self.projects, spec.project.as_deref())?;
         let (options, databases) = (self.options?, self.databases?);
         let names = Names::of(&cluster.id);
-        let find = |adopt: Option<&str>, ours: &str, engines: &[Engine]| {
-            let name = adopt.unwrap_or(ours);
-            databases.iter().find(|database| database.name == name && engines.contains(&database.engine)).cloned()
+        let find = |wanted: Wanted<'_>| {
+            let there = databases.iter().find(|database| database.name == wanted.name).cloned();
+            let (cluster, other_kind) =
+                there.map_or((None, None), |there| if wanted.fits(there.engine) { (Some(there), None) } else { (None, Some(there)) });
+            ObservedDatabase { cluster, other_kind, candidates: wanted.candidates(&databases), ..ObservedDatabase::default() }
         };
-        let pg = find(spec.postgres.adopt.as_deref(), &names.postgres(), &[Engine::Pg]);
-        let valkey = find(spec.valkey.adopt.as_deref(), &names.valkey(), &[Engine::Valkey, Engine::Redis]);
+        let (pg, valkey) = (find(Wanted::postgres(spec, &names)), find(Wanted::valkey(spec, &names)));
         let (postgres, valkey) = tokio::try_join!(postgres(client, spec, pg, keyring), valkey_or_redis(client, valkey, keyring))?;
         // With a key of the user's own nobody need be able to list keys.
         let keys = if spec.spaces.keys.is_some() { self.keys.unwrap_or_default() } else { self.keys? };
@@ -178,7 +185,7 @@ impl S3 {
     ///
     /// # Errors
     /// When the endpoint is no URL.
-    pub fn open(&self, region: &str, keys: spaces::Keys) -> Result<Spaces> {
+    pub fn open(&self, region: &str, keys: Keys) -> Result<Spaces> {
         Ok(Spaces::new(&self.endpoint(region), keys, self.http.clone())?)
     }
 }
@@ -215,8 +222,7 @@ fn find_project(projects: digitalocean::Result<Vec<Project>>, wanted: Option<&st
         .ok_or_else(|| anyhow!("there is no project {wanted:?}; make it in the control panel, or take `project` out of the spec"))
 }
 
-async fn postgres(client: &Client, spec: &Spec, cluster: Option<DatabaseCluster>, keyring: Option<&Keyring>) -> Result<ObservedDatabase> {
-    let mut seen = ObservedDatabase { cluster, ..ObservedDatabase::default() };
+async fn postgres(client: &Client, spec: &Spec, mut seen: ObservedDatabase, keyring: Option<&Keyring>) -> Result<ObservedDatabase> {
     let Some(id) = seen.online().map(|cluster| cluster.id.clone()) else { return Ok(seen) };
     let asked = tokio::try_join!(client.firewall(&id), client.database_user(&id, &spec.postgres.user), client.dbs(&id), client.ca(&id));
     let Some((rules, user, dbs, ca)) = unless_too_early(asked, &mut seen)? else { return Ok(seen) };
@@ -226,8 +232,7 @@ async fn postgres(client: &Client, spec: &Spec, cluster: Option<DatabaseCluster>
     Ok(seen)
 }
 
-async fn valkey_or_redis(client: &Client, cluster: Option<DatabaseCluster>, keyring: Option<&Keyring>) -> Result<ObservedDatabase> {
-    let mut seen = ObservedDatabase { cluster, ..ObservedDatabase::default() };
+async fn valkey_or_redis(client: &Client, mut seen: ObservedDatabase, keyring: Option<&Keyring>) -> Result<ObservedDatabase> {
     let Some(id) = seen.online().map(|cluster| cluster.id.clone()) else { return Ok(seen) };
     let asked = tokio::try_join!(client.firewall(&id), client.eviction_policy(&id));
     let Some((rules, eviction)) = unless_too_early(asked, &mut seen)? else { return Ok(seen) };
@@ -235,7 +240,7 @@ async fn valkey_or_redis(client: &Client, cluster: Option<DatabaseCluster>, keyr
     let ca = client.ca(&id).await;
     seen.ca = match ca {
         Ok(ca) => Some(ca),
-        Err(error) if error.status().is_some_and(|status| status < 500) => None,
+        Err(error) if matches!(error.status(), Some(404 | 422)) => None,
         Err(error) => return Err(error.into()),
     };
     let password = seen.cluster.as_ref().and_then(|cluster| cluster.private_connection.as_ref()).and_then(|to| to.password.as_ref());
@@ -274,27 +279,44 @@ async fn observe_spaces(
 ) -> Result<ObservedSpaces> {
     let own = Some(&cluster.region).filter(|region| spaces::REGIONS.contains(&region.as_str()));
     let region = spec.spaces.region.as_ref().or(own).cloned();
-    let (mut scoped, mut temporary) = (Vec::new(), Vec::new());
-    if let Some(keyring) = keyring {
-        let (scoped_name, temporary_name) = (names.spaces_key(keyring.id()), names.temporary_key(keyring.id()));
-        for key in keys {
-            if key.name == scoped_name {
-                scoped.push(key);
-            } else if key.name == temporary_name {
-                temporary.push(key);
-            }
+    let id = keyring.map(Keyring::id);
+    let of_cluster = keys.into_iter().filter(|key| names.is_key(&key.name));
+    let (scoped, rest): (Vec<_>, Vec<_>) = of_cluster.partition(|key| id.is_some_and(|id| key.name == names.spaces_key(id)));
+    let (temporary, others) = rest.into_iter().partition(|key| id.is_some_and(|id| key.name == names.temporary_key(id)));
+    let kept = keyring.map(Keyring::spaces_keys).transpose()?.flatten();
+    let of_ours = kept.as_ref().filter(|kept| scoped.iter().any(|key| key.access_key == kept.access_key));
+    let of_ours = of_ours.map(|kept| kept.access_key.clone());
+    let held = match &spec.spaces.keys {
+        // Whoever has put another key into the files wants that one.
+        Some(files) => {
+            let own = own_keys(files)?;
+            kept.filter(|held| held.access_key == own.access_key && held.secret_key.expose_secret() == own.secret_key.expose_secret())
         }
-    }
-    let held = keyring.map(Keyring::spaces_keys).transpose()?.flatten();
-    let held = held.filter(|held| spec.spaces.keys.is_some() || scoped.iter().any(|key| key.access_key == held.access_key));
+        None => kept.filter(|held| of_ours.as_ref() == Some(&held.access_key)),
+    };
     let access_key = held.as_ref().map(|held| held.access_key.clone());
     let bucket = match (held, &region) {
         (Some(keys), Some(region)) => look_at_bucket(&s3.open(region, keys)?, &bucket_name(spec, names)).await?,
         _ => BucketSight::NoKey,
     };
     let retiring = keyring.map(|keyring| keyring.get(Entry::SpacesRetiringKey)).transpose()?.flatten();
-    let retiring = retiring.map(|key| key.expose_secret().to_owned());
-    Ok(ObservedSpaces { region, held: access_key, retiring, scoped, temporary, bucket })
+    // Also one of ours that one of the user's own is to replace.
+    let retiring = retiring.map(|key| key.expose_secret().to_owned()).or_else(|| of_ours.filter(|_| spec.spaces.keys.is_some()));
+    Ok(ObservedSpaces { region, held: access_key, retiring, scoped, temporary, others, bucket })
+}
+
+/// The key that the user already has.
+///
+/// # Errors
+/// When a file cannot be read, or is empty.
+pub fn own_keys(files: &KeyFiles) -> Result<Keys> {
+    let read = |path: &std::path::Path| {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("{shown} (of spaces.keys) cannot be read"))?;
+        let text = text.trim();
+        if text.is_empty() { Err(anyhow!("{shown} (of spaces.keys) is empty")) } else { Ok(text.to_owned()) }
+    };
+    Ok(Keys { access_key: read(&files.access_key_file)?, secret_key: read(&files.secret_key_file)?.into() })
 }
 
 /// The user's own, or ours.
@@ -308,7 +330,8 @@ async fn look_at_bucket(spaces: &Spaces, bucket: &str) -> Result<BucketSight> {
         Ok(Found::Mine) => Ok(BucketSight::Ready),
         Ok(Found::Missing) => Ok(BucketSight::Missing),
         Ok(Found::Foreign | Found::Elsewhere) => Ok(BucketSight::Forbidden),
-        Err(error) if error.is("InvalidAccessKeyId") => Ok(BucketSight::NoKey),
+        // Also a key whose halves do not belong together is as good as none.
+        Err(error) if error.is("InvalidAccessKeyId") || error.is("SignatureDoesNotMatch") => Ok(BucketSight::NoKey),
         Err(error) => Err(error.into()),
     }
 }

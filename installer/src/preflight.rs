@@ -6,10 +6,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::digitalocean::{self, ClusterState, DatabaseCluster, Engine, KubernetesCluster, Options};
+use crate::digitalocean::{self, ClusterState, DatabaseCluster, Engine, KubernetesCluster};
 use crate::names::Names;
 use crate::observe::{Sight, find_cluster};
-use crate::plan::{cost, newest};
+use crate::plan::{Misfit, Wanted, cost};
 use crate::spaces;
 use crate::spec::Spec;
 
@@ -66,6 +66,10 @@ impl Report {
 
     fn warn(&mut self, group: &'static str, says: impl Into<String>, cure: impl Into<String>) {
         self.checks.push(Check { group, status: Status::Warn, says: says.into(), cure: Some(cure.into()) });
+    }
+
+    fn misfits(&mut self, group: &'static str, misfits: impl IntoIterator<Item = Misfit>) {
+        misfits.into_iter().for_each(|misfit| self.bad(group, misfit.says, misfit.cure));
     }
 
     fn bad(&mut self, group: &'static str, says: impl Into<String>, cure: impl Into<String>) {
@@ -134,6 +138,12 @@ fn token(report: &mut Report, spec: &Spec, sight: &Sight) {
             );
             return;
         }
+        // Nobody is there: every other question would say the same.
+        Err(error) if error.status().is_none() && sight.clusters.is_err() && sight.databases.is_err() => {
+            let cure = "is this machine online, and --api-url right? https://status.digitalocean.com knows of outages";
+            report.bad(GROUP, format!("DigitalOcean does not answer: {error}"), cure);
+            return;
+        }
         Err(error) => failed(report, GROUP, "the account", "account:read", error),
     }
     let mut scope = |what: &str, scope: &str, error: Option<&digitalocean::Error>| match error {
@@ -141,7 +151,7 @@ fn token(report: &mut Report, spec: &Spec, sight: &Sight) {
         Some(error) => failed(report, GROUP, what, scope, error),
     };
     scope("Kubernetes clusters", "kubernetes:read", sight.clusters.as_ref().err());
-    scope("databases", "database:read", sight.databases.as_ref().err().or(sight.options.as_ref().err()));
+    scope("databases", "database:read", sight.databases.as_ref().err().or_else(|| sight.options.as_ref().err()));
     if spec.project.is_some() {
         scope("projects", "project:read", sight.projects.as_ref().err());
     }
@@ -217,58 +227,18 @@ fn cluster<'a>(report: &mut Report, spec: &Spec, sight: &'a Sight) -> Option<&'a
     Some(cluster)
 }
 
-/// What the checks of one database need.
-struct Wanted<'a> {
-    group: &'static str,
-    engine: Engine,
-    name: String,
-    adopt: bool,
-    version: Option<&'a str>,
-    size: &'a str,
-    nodes: u8,
-}
-
 fn databases(report: &mut Report, spec: &Spec, sight: &Sight, cluster: &KubernetesCluster, today: &str) {
-    let names = Names::of(&cluster.id);
-    let (pg, valkey) = (&spec.postgres, &spec.valkey);
-    let wanted = [
-        Wanted {
-            group: "PostgreSQL",
-            engine: Engine::Pg,
-            name: pg.adopt.clone().unwrap_or_else(|| names.postgres()),
-            adopt: pg.adopt.is_some(),
-            version: pg.version.as_deref(),
-            size: &pg.size,
-            nodes: pg.nodes,
-        },
-        Wanted {
-            group: "Valkey",
-            engine: Engine::Valkey,
-            name: valkey.adopt.clone().unwrap_or_else(|| names.valkey()),
-            adopt: valkey.adopt.is_some(),
-            version: valkey.version.as_deref(),
-            size: &valkey.size,
-            nodes: valkey.nodes,
-        },
-    ];
     let Ok(all) = &sight.databases else { return };
+    let names = Names::of(&cluster.id);
     let mut missing = 0;
-    for wanted in &wanted {
+    for wanted in [Wanted::postgres(spec, &names), Wanted::valkey(spec, &names)] {
         let there = all.iter().find(|there| there.name == wanted.name);
         match there {
-            Some(there) => existing(report, wanted, there, cluster, &names, today),
-            None if wanted.adopt => {
-                let of_kind: Vec<_> =
-                    all.iter().filter(|there| fits(wanted.engine, there.engine)).map(|there| there.name.as_str()).collect();
-                let cure = if of_kind.is_empty() { "the account has none".to_owned() } else { format!("there is {}", of_kind.join(", ")) };
-                report.bad(wanted.group, format!("there is no cluster {:?} to adopt", wanted.name), cure);
-            }
+            Some(there) => existing(report, &wanted, there, cluster, &names, today),
+            None if wanted.adopt => report.misfits(wanted.kind, [wanted.nothing_to_adopt(&wanted.candidates(all))]),
             None => {
                 missing += 1;
-                report.good(wanted.group, format!("the name {} is free", wanted.name));
-                if let Ok(options) = &sight.options {
-                    offered(report, wanted, options, &cluster.region);
-                }
+                offered(report, &wanted, sight, cluster);
             }
         }
         if wanted.engine == Engine::Pg {
@@ -285,76 +255,36 @@ fn databases(report: &mut Report, spec: &Spec, sight: &Sight, cluster: &Kubernet
     }
 }
 
-fn fits(wanted: Engine, is: Engine) -> bool {
-    wanted == is || (wanted == Engine::Valkey && is == Engine::Redis)
-}
-
 fn existing(report: &mut Report, wanted: &Wanted<'_>, there: &DatabaseCluster, cluster: &KubernetesCluster, names: &Names, today: &str) {
-    let (group, name) = (wanted.group, &there.name);
-    if !fits(wanted.engine, there.engine) {
-        return report.bad(group, format!("{name} is no {group} but {}", there.engine.word()), "adopt another, or none");
-    }
-    let ours = there.tags.iter().flatten().any(|tag| *tag == names.tag());
-    if !wanted.adopt && !ours {
-        report.bad(
-            group,
-            format!("{name} exists and is not this cluster's"),
-            format!("say `adopt: {name}` to use it as it is, or remove it"),
-        );
-    } else if there.region != cluster.region {
-        report.bad(
-            group,
-            format!("{name} is in {}, the cluster in {}", there.region, cluster.region),
-            "no private network connects them: adopt another",
-        );
-    } else if there.private_network_uuid != cluster.vpc_uuid {
-        report.bad(
-            group,
-            format!("{name} is in another VPC than the cluster"),
-            "its private name leads nowhere: `doctl databases migrate`, or adopt another",
-        );
-    } else {
+    let group = wanted.kind;
+    let misfits = wanted.misfits(there, cluster, names);
+    if misfits.is_empty() {
         let version = there.version.as_deref().unwrap_or("of unknown version");
-        report.good(group, format!("{name} is there: {} {version}, {} x {}", there.engine.word(), there.num_nodes, there.size));
+        let what = format!("{} {version}, {} x {}", there.engine.word(), there.num_nodes, there.size);
+        report.good(group, format!("{} is there: {what}", there.name));
     }
-    if let Some(days) = there.version_end_of_life.as_deref().and_then(|end| days_between(today, end)) {
-        if days < 0 {
-            report.warn(
-                group,
-                format!("its version has had no fixes for {} days", -days),
-                "upgrade it: `doctl databases update-major-version`",
-            );
-        } else if days < SOON_DAYS {
-            report.warn(group, format!("its version gets no fixes in {days} days"), "plan an upgrade");
-        }
+    report.misfits(group, misfits);
+    match there.version_end_of_life.as_deref().and_then(|end| days_between(today, end)) {
+        Some(days) if days < 0 => report.warn(
+            group,
+            format!("its version has had no fixes for {} days", -days),
+            "upgrade it: `doctl databases update-major-version`",
+        ),
+        Some(days) if days < SOON_DAYS => report.warn(group, format!("its version gets no fixes in {days} days"), "plan an upgrade"),
+        _ => {}
     }
 }
 
-fn offered(report: &mut Report, wanted: &Wanted<'_>, options: &Options, region: &str) {
-    let group = wanted.group;
-    let Some(offer) = options.options.get(wanted.engine.word()) else {
-        return report.bad(group, "is not offered to this account", "adopt one that you have");
-    };
-    if !offer.regions.iter().any(|there| there == region) {
-        report.bad(group, format!("is not offered in {region}"), format!("it is in {}", offer.regions.join(", ")));
+fn offered(report: &mut Report, wanted: &Wanted<'_>, sight: &Sight, cluster: &KubernetesCluster) {
+    let group = wanted.kind;
+    report.good(group, format!("the name {} is free", wanted.name));
+    let Ok(options) = &sight.options else { return };
+    let misfits = wanted.unoffered(options, cluster);
+    if let Some(version) = wanted.version_of(options).filter(|_| misfits.is_empty()) {
+        let newest = if wanted.version.is_none() { ", the newest" } else { "" };
+        report.good(group, format!("version {version}{newest}"));
     }
-    match wanted.version {
-        Some(version) if !offer.versions.iter().any(|there| there == version) => {
-            report.bad(
-                group,
-                format!("version {version} is not offered"),
-                format!("there is {}; without `version` the newest is taken", offer.versions.join(", ")),
-            );
-        }
-        Some(_) => {}
-        None => report.good(group, format!("version {}, the newest", newest(offer).unwrap_or_default())),
-    }
-    let sizes =
-        offer.layouts.iter().find(|layout| layout.num_nodes == wanted.nodes).map(|layout| layout.sizes.as_slice()).unwrap_or_default();
-    if !sizes.iter().any(|there| there == wanted.size) {
-        let some: Vec<_> = sizes.iter().take(6).map(String::as_str).collect();
-        report.bad(group, format!("there is no {} with {} nodes", wanted.size, wanted.nodes), format!("there is {} …", some.join(", ")));
-    }
+    report.misfits(group, misfits);
 }
 
 /// A proxy on each node has its share of PostgreSQL's connections.
@@ -387,7 +317,7 @@ fn bucket(report: &mut Report, spec: &Spec, cluster: &KubernetesCluster) {
         }
         Some(region) => report.good(GROUP, format!("region {region}")),
         None if spaces::REGIONS.contains(&cluster.region.as_str()) => {
-            report.good(GROUP, format!("region {}, the cluster's", cluster.region))
+            report.good(GROUP, format!("region {}, the cluster's", cluster.region));
         }
         None => {
             let near = spaces::nearest(&cluster.region).unwrap_or("one of theirs");

@@ -3,9 +3,10 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::time::Instant;
 
 /// Where there is no terminal, something is said at least so often.
 const HEARTBEAT: Duration = Duration::from_secs(30);

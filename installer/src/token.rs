@@ -60,7 +60,8 @@ impl Doctl {
     fn token(&self, context: Option<&str>) -> Option<&str> {
         let context = context.or(self.context.as_deref()).unwrap_or("default");
         let named = self.contexts.get(context).map(String::as_str);
-        named.or(self.access_token.as_deref().filter(|_| context == "default")).filter(|token| !token.is_empty())
+        let of_default = || self.access_token.as_deref().filter(|_| context == "default");
+        named.or_else(of_default).filter(|token| !token.is_empty())
     }
 }
 

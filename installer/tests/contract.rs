@@ -110,6 +110,7 @@ async fn spaces(client: &Client) {
     for new in [full, scoped] {
         let key = client.create_spaces_key(&new).await.unwrap();
         assert_eq!(client.spaces_keys(&new.name).await.unwrap().len(), 1);
+        assert_eq!(client.all_spaces_keys().await.unwrap().len(), 1);
         client.delete_spaces_key(&key.access_key).await.unwrap();
     }
 }

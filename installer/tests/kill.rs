@@ -3,35 +3,29 @@
 
 mod support;
 
-use lab::digitalocean::{Builder, Fake, Moment};
-use serde_json::Value;
-use support::{APPLY, Desk, outcome};
+use std::time::Duration;
+
+use lab::digitalocean::{At, Builder, Fake, Moment, Phase};
+use rustix::process::Signal;
+use support::{APPLY, Desk, End, outcome};
+use tokio::process::Child;
 
 fn account() -> Builder {
     Fake::builder().creating_polls(2).hidden_polls(1)
 }
 
-/// All that is left at the end, without what differs from run to run.
-fn end(desk: &Desk) -> (Value, Vec<(String, Vec<String>, bool)>) {
-    // Names of keys hold the keyring's id.
-    let id = desk.read("doks-harbor.keyring/.id");
-    let state = serde_json::from_str(&desk.cloud.api.snapshot().to_string().replace(&id, "KEYRING")).unwrap();
-    let buckets = desk.cloud.s3.snapshot().buckets.into_iter();
-    (state, buckets.map(|(name, bucket)| (name, bucket.objects.into_keys().collect(), bucket.lifecycle.is_some())).collect())
-}
-
 /// An undisturbed run: how many requests change something, at the API and at Spaces, and how it ends.
-async fn undisturbed() -> (usize, usize, (Value, Vec<(String, Vec<String>, bool)>)) {
+async fn undisturbed() -> (usize, usize, End) {
     let desk = Desk::with(account(), "").await;
     desk.apply().await.ends_with(0);
-    (desk.cloud.api.mutations(), desk.cloud.s3.requests().len(), end(&desk))
+    (desk.cloud.api.mutations(), desk.cloud.s3.requests().len(), desk.end())
 }
 
 /// The next run finishes, and the one after it has nothing to do.
-async fn recovers(desk: &Desk, wanted: &(Value, Vec<(String, Vec<String>, bool)>), what: &str) {
+async fn recovers(desk: &Desk, wanted: &End, what: &str) {
     let again = desk.apply().await;
     assert_eq!(again.code, Some(0), "{what}: {}", again.stderr);
-    assert_eq!(&end(desk), wanted, "{what}");
+    assert_eq!(&desk.end(), wanted, "{what}");
     let mutations = desk.cloud.api.mutations();
     desk.apply().await.ends_with(0);
     assert_eq!(desk.cloud.api.mutations(), mutations, "{what}");
@@ -74,22 +68,67 @@ async fn killed_at_every_request_to_spaces_the_next_run_ends_alike() {
     }
 }
 
+/// What a terminal, or an orchestrator, sends.
+fn send(child: &Child, signal: Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// It ends soon, says what to do, and leaves no key that may do everything.
+async fn is_interrupted(desk: &Desk, child: Child) {
+    let outcome = outcome(child).await.ends_with(130);
+    assert!(outcome.stderr.contains("doks-harbor apply"), "{}", outcome.stderr);
+    let keys: Vec<_> = desk.cloud.api.world(|world| world.keys.iter().map(|key| key.name.clone()).collect());
+    assert!(keys.iter().all(|name| !name.contains("temporary")), "{keys:?}");
+}
+
 #[tokio::test]
 async fn a_ctrl_c_leaves_no_key_that_may_do_everything() {
     let (_, requests, wanted) = undisturbed().await;
-    for n in [1, requests / 2, requests - 1] {
+    for (n, signal) in [(1, Signal::INT), (requests / 2, Signal::TERM), (requests - 1, Signal::INT)] {
         let desk = Desk::with(account(), "").await;
         let held = desk.cloud.s3.hold_at(n);
         let child = desk.start(APPLY);
         held.reached().await;
-        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        let outcome = outcome(child).await.ends_with(130);
-        assert!(outcome.stderr.contains("doks-harbor apply"), "{}", outcome.stderr);
-        let keys: Vec<_> = desk.cloud.api.world(|world| world.keys.iter().map(|key| key.name.clone()).collect());
-        assert!(keys.iter().all(|name| !name.contains("temporary")), "{keys:?}");
-        recovers(&desk, &wanted, &format!("Ctrl-C at request {n} to Spaces")).await;
+        send(&child, signal);
+        is_interrupted(&desk, child).await;
+        recovers(&desk, &wanted, &format!("{signal:?} at request {n} to Spaces")).await;
     }
+    // The key is made, and its name is all that is known of it.
+    let desk = Desk::with(account(), "").await;
+    let frozen = desk.cloud.api.freeze(At::call("POST", "/v2/spaces/keys"), Moment::AfterCommit);
+    let child = desk.start(APPLY);
+    frozen.reached().await;
+    send(&child, Signal::INT);
+    is_interrupted(&desk, child).await;
+    desk.cloud.api.thaw();
+    recovers(&desk, &wanted, "Ctrl-C before a key's answer").await;
+}
+
+#[tokio::test]
+async fn who_waits_can_be_stopped_and_runs_out_of_patience() {
+    let (.., wanted) = undisturbed().await;
+    let phase = |desk: &Desk, phase| desk.cloud.api.world(|world| world.databases.iter_mut().for_each(|it| it.phase = phase));
+    for signal in [Signal::INT, Signal::TERM] {
+        let desk = Desk::with(Fake::builder().creating_polls(u32::MAX), "").await;
+        let child = desk.start(APPLY);
+        let id = || desk.cloud.api.world(|world| world.databases.first().map(|database| database.id.clone()));
+        let is_waiting = || id().is_some_and(|id| desk.cloud.api.calls().contains(&format!("GET /v2/databases/{id}")));
+        while !is_waiting() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let status = desk.run(&["status", "-o", "json"]).await.ends_with(1);
+        assert!(status.stdout.contains("\"creating\""), "{}", status.stdout);
+        send(&child, signal);
+        is_interrupted(&desk, child).await;
+        phase(&desk, Phase::Online);
+        recovers(&desk, &wanted, &format!("{signal:?} while it waited")).await;
+    }
+    let desk = Desk::with(Fake::builder().creating_polls(u32::MAX), "").await;
+    let late = desk.json(&["apply", "--yes", "--poll", "10ms", "--timeout", "1s"], 4).await;
+    assert!(late["error"].as_str().unwrap().contains("run the same command again") && late["exit_code"] == 4, "{late}");
+    phase(&desk, Phase::Online);
+    recovers(&desk, &wanted, "out of patience").await;
 }
 
 #[tokio::test]
@@ -104,7 +143,7 @@ async fn two_runs_at_once_double_nothing() {
     assert!(second.stderr.contains("another doks-harbor"), "{}", second.stderr);
     desk.cloud.api.thaw();
     outcome(first).await.ends_with(0);
-    assert_eq!(end(&desk), wanted);
+    assert_eq!(desk.end(), wanted);
 
     // On two machines both make, and one claims.
     let desk = Desk::with(account(), "").await;

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::Run;
 use crate::digitalocean::{Client, Grant, NewSpacesKey, SpacesKey};
-
+use crate::keyring::Entry;
 use crate::names::Names;
-use crate::observe::Observed;
+use crate::observe::{Observed, own_keys};
 use crate::plan::{Item, Step};
 use crate::progress::Task;
 use crate::spaces::{Found, Keys, Made, OWNER, Spaces};
@@ -24,25 +24,31 @@ use crate::spaces::{Found, Keys, Made, OWNER, Spaces};
 /// Harbor finishes its uploads within hours.
 const ABORT_UPLOADS_AFTER_DAYS: u32 = 7;
 
-/// The temporary key, while there is one: for whoever ends the run early.
+/// The name of the temporary key, from before it is made until it is gone: for whoever ends the run early.
 #[derive(Debug, Default)]
 pub struct Temporary(Mutex<Option<String>>);
 
 impl Temporary {
-    fn set(&self, access_key: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = access_key;
+    fn set(&self, name: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = name;
     }
 
-    /// Deletes it, if there is one.
+    /// Deletes every key of that name, if there may be one: also one whose creation was never answered.
     ///
     /// # Errors
     /// With its public half, so that it can be deleted by hand.
     pub async fn remove(&self, client: &Client) -> Result<()> {
-        let access_key = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(access_key) = access_key else { return Ok(()) };
-        client.delete_spaces_key(&access_key).await.with_context(|| {
-            format!("the temporary Spaces key {access_key}, which may do everything, is still there: run `doks-harbor apply` again, or delete it in the control panel")
-        })?;
+        let name = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(name) = name else { return Ok(()) };
+        let cure = "run `doks-harbor apply` again, or delete it in the control panel";
+        let left = client.spaces_keys(&name).await;
+        for key in
+            left.with_context(|| format!("whether the temporary Spaces key {name}, which may do everything, is gone is not known: {cure}"))?
+        {
+            let access_key = &key.access_key;
+            let what = || format!("the temporary Spaces key {access_key}, which may do everything, is still there: {cure}");
+            client.delete_spaces_key(access_key).await.with_context(what)?;
+        }
         self.set(None);
         Ok(())
     }
@@ -50,11 +56,17 @@ impl Temporary {
 
 /// Who owns a bucket: written once, below Harbor's own names.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Claim {
+pub(super) struct Claim {
     /// Id of the DOKS cluster.
-    cluster: String,
+    pub(super) cluster: String,
     /// Whose keyring holds the key.
     keyring: String,
+}
+
+impl Claim {
+    pub(super) async fn read(spaces: &Spaces, bucket: &str) -> Result<Option<Self>> {
+        Ok(spaces.read(bucket, OWNER).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
 }
 
 pub(super) async fn converge(run: &Run<'_>, observed: &Observed, item: &Item) -> Result<()> {
@@ -81,48 +93,67 @@ pub(super) async fn another_key(run: &Run<'_>, task: &Task, names: &Names, bucke
 }
 
 async fn make(run: &Run<'_>, observed: &Observed, task: &Task, bucket: &str, region: &str, adopted: bool) -> Result<()> {
-    let names = &observed.names;
-    if let Some(files) = &run.spec.spaces.keys {
-        let keys = own_keys(files)?;
-        let spaces = run.s3.open(region, keys.clone())?;
-        claim_bucket(run, task, &spaces, bucket, adopted, &observed.cluster.id).await?;
-        spaces.prove(bucket).await?;
-        return run.keyring.put_spaces_keys(&keys);
-    }
-    for key in &observed.spaces.temporary {
-        run.client.delete_spaces_key(&key.access_key).await?;
-    }
-    task.say("making a temporary key");
-    let made = with_temporary_key(run, task, names, region, async |spaces| {
+    with_full_key(run, task, &observed.names, region, async |spaces| {
         claim_bucket(run, task, spaces, bucket, adopted, &observed.cluster.id).await?;
-        let keys = scoped_key(run, task, names, bucket, region).await?;
-        assign(run, observed.project.as_ref().map(|project| project.id.as_str()), bucket, adopted).await?;
+        let keys = if let Some(files) = &run.spec.spaces.keys {
+            spaces.prove(bucket).await?;
+            // Harbor uses it until it is told of the user's own.
+            if let Some(ours) = &observed.spaces.retiring {
+                run.keyring.put(Entry::SpacesRetiringKey, &ours.as_str().into())?;
+            }
+            own_keys(files)?
+        } else {
+            let keys = scoped_key(run, observed, task, bucket, region).await?;
+            assign(run, observed.project.as_ref().map(|project| project.id.as_str()), bucket, adopted).await?;
+            keys
+        };
         // Last: whoever finds a key in the keyring need prove nothing any more.
         run.keyring.put_spaces_keys(&keys)
-    });
-    let made = made.await;
-    let removed = run.temporary.remove(run.client).await;
-    made.and(removed)
+    })
+    .await
 }
 
-/// Runs `work` with a key that may do everything. The caller removes it.
-pub(super) async fn with_temporary_key(
+/// Works with the user's own key, or with one that may do everything and is gone afterwards, whatever `work` comes to.
+pub(super) async fn with_full_key(
     run: &Run<'_>,
     task: &Task,
     names: &Names,
     region: &str,
     work: impl AsyncFnOnce(&Spaces) -> Result<()>,
 ) -> Result<()> {
-    let new = NewSpacesKey { name: names.temporary_key(run.keyring.id()), grants: vec![Grant::full()] };
-    let key = run
-        .client
-        .create_spaces_key(&new)
-        .await
-        .context("a temporary Spaces key cannot be made; a key of your own can be given as spaces.keys")?;
-    run.temporary.set(Some(key.access_key.clone()));
+    if let Some(files) = &run.spec.spaces.keys {
+        return work(&run.s3.open(region, own_keys(files)?)?).await;
+    }
+    let worked = with_temporary_key(run, task, names, region, work).await;
+    let removed = run.temporary.remove(run.client).await;
+    match (worked, removed) {
+        // That such a key is left is no detail.
+        (Err(error), Err(left)) => Err(error.context(format!("{left:#}"))),
+        (worked, removed) => worked.and(removed),
+    }
+}
+
+async fn with_temporary_key(
+    run: &Run<'_>,
+    task: &Task,
+    names: &Names,
+    region: &str,
+    work: impl AsyncFnOnce(&Spaces) -> Result<()>,
+) -> Result<()> {
+    task.say("making a temporary key");
+    let name = names.temporary_key(run.keyring.id());
+    run.temporary.set(Some(name.clone()));
+    // Those of runs that were killed.
+    run.temporary.remove(run.client).await?;
+    run.temporary.set(Some(name.clone()));
+    let new = NewSpacesKey { name, grants: vec![Grant::full()] };
+    let cure = "a temporary Spaces key cannot be made; a key of your own can be given as spaces.keys";
+    let key = run.client.create_spaces_key(&new).await.context(cure)?;
     let spaces = run.s3.open(region, keys_of(key)?)?;
     task.say("waiting until Spaces knows the temporary key");
-    spaces.accepted(&names.bucket(), Instant::now() + run.patience.spaces).await?;
+    // Asked for a bucket that nobody has: at one of another customer a key that is known and one that is not yet are refused alike.
+    let nobodys = format!("{}-{:016x}", names.bucket(), fastrand::u64(..));
+    spaces.accepted(&nobodys, Instant::now() + run.patience.spaces).await?;
     work(&spaces).await
 }
 
@@ -146,13 +177,15 @@ async fn claim_bucket(run: &Run<'_>, task: &Task, spaces: &Spaces, bucket: &str,
     }
     let claim = Claim { cluster: cluster.to_owned(), keyring: run.keyring.id().to_owned() };
     if !spaces.write_new(bucket, OWNER, &serde_json::to_vec(&claim)?).await? {
-        let there = spaces.read(bucket, OWNER).await?.and_then(|bytes| serde_json::from_slice::<Claim>(&bytes).ok());
-        match there {
+        match Claim::read(spaces, bucket).await? {
             Some(there) if there == claim => {}
             Some(there) if there.cluster == cluster => bail!(
-                "the bucket {bucket} was made from another keyring (its id is {}), perhaps on another machine or by a run at this moment: use that \
-                 folder with --keyring; if it is lost, delete the object {OWNER} from the bucket and run again",
-                there.keyring
+                "the bucket {bucket} was made from another keyring (its id is {id}), perhaps on another machine or by a run at this moment: use \
+                 that folder with --keyring. If it is lost, first bring back from the cluster's Secrets what only it had (without \
+                 harbor-secret-key Harbor cannot read what it has encrypted), then write {id} into {} and run again: this keyring then takes \
+                 its place, and the bucket gets a new key",
+                run.keyring.folder().join(crate::keyring::ID).display(),
+                id = there.keyring,
             ),
             Some(there) => bail!(
                 "the bucket {bucket} belongs to the Harbor of another cluster ({}); two would delete each other's images",
@@ -168,11 +201,12 @@ async fn claim_bucket(run: &Run<'_>, task: &Task, spaces: &Spaces, bucket: &str,
 }
 
 /// A key for this bucket alone, proved to work.
-async fn scoped_key(run: &Run<'_>, task: &Task, names: &Names, bucket: &str, region: &str) -> Result<Keys> {
+async fn scoped_key(run: &Run<'_>, observed: &Observed, task: &Task, bucket: &str, region: &str) -> Result<Keys> {
     task.say("making a key for this bucket alone");
-    let name = names.spaces_key(run.keyring.id());
-    // Their secrets were lost with the runs that made them, or the bucket that they were for is gone.
-    for lost in run.client.spaces_keys(&name).await? {
+    let name = observed.names.spaces_key(run.keyring.id());
+    // Their secrets were lost with the runs that made them, or the bucket that they were for is gone. Harbor may still use the retiring one.
+    let retiring = observed.spaces.retiring.as_ref();
+    for lost in run.client.spaces_keys(&name).await?.iter().filter(|key| retiring != Some(&key.access_key)) {
         run.client.delete_spaces_key(&lost.access_key).await?;
     }
     new_key(run, task, name, bucket, region).await
@@ -203,13 +237,4 @@ async fn assign(run: &Run<'_>, project: Option<&str>, bucket: &str, adopted: boo
 fn keys_of(key: SpacesKey) -> Result<Keys> {
     let secret_key = key.secret_key.context("DigitalOcean made a Spaces key and did not tell its secret; run again")?;
     Ok(Keys { access_key: key.access_key, secret_key })
-}
-
-/// The key that the user already has.
-fn own_keys(files: &crate::spec::KeyFiles) -> Result<Keys> {
-    let read = |path: &std::path::Path| {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{} (of spaces.keys) cannot be read", path.display()))?;
-        Ok::<_, anyhow::Error>(text.trim().to_owned())
-    };
-    Ok(Keys { access_key: read(&files.access_key_file)?, secret_key: read(&files.secret_key_file)?.into() })
 }

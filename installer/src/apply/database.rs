@@ -1,48 +1,74 @@
 //! One database cluster, from its plan to its end.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result, bail};
+use tokio::time::Instant;
 
-use super::{Run, TimedOut};
+use super::{Run, TimedOut, look_again};
 use crate::digitalocean::{DatabaseStatus, NewDatabase};
 use crate::keyring::Entry;
-use crate::observe::{observe, serves};
-use crate::plan::{Action, Item, Role, Step, plan};
+use crate::observe::{Observed, serves};
+use crate::plan::{Action, Item, Role, Step, firewall};
 use crate::progress::Task;
 
 /// A look that fails so often in a row is no hiccup. The client has tried each of them several times already.
 const MOST_FAILED_LOOKS: u32 = 5;
+/// The firewall is written again so often, when somebody else writes it at the same time.
+const WRITES: u32 = 3;
 
 /// Does the steps; where the cluster had to be made or waited for first, looks again and does what can be seen now.
 pub(super) async fn converge(run: &Run<'_>, item: &Item) -> Result<()> {
     let task = run.progress.task(&format!("{} {}", item.kind, item.name));
     let whose = || format!("{} {}", item.kind, item.name);
+    if item.steps.is_empty() {
+        task.done("as it should be");
+        return Ok(());
+    }
     let mut id = None;
-    let mut waited = false;
     for step in &item.steps {
         match step {
             Step::CreateDatabase { new } => id = Some(create(run, new, &task).await.with_context(whose)?),
-            Step::AwaitOnline => {
-                await_online(run, item, id.as_deref(), &task).await?;
-                waited = true;
-            }
+            Step::AwaitOnline => await_online(run, item, id.as_deref(), &task).await?,
             _ => {}
         }
     }
     // The plan was made when the cluster could not be asked; and somebody may have read it for an hour since.
-    let fresh = if waited || !item.steps.is_empty() { left_to_do(run, item.role).await.with_context(whose)? } else { Vec::new() };
-    for step in &fresh {
-        task.say(&step.to_string());
-        carry_out(run, item.role, &item.name, step).await.with_context(|| format!("{} {}: {step}", item.kind, item.name))?;
+    let (observed, left) = look_again(run, Some(item.role)).await.with_context(whose)?;
+    let fresh = left.item(item.role).context("the plan lacks a resource")?;
+    if fresh.action == Action::Foreign {
+        bail!("{}", left.refusals.join("\n"));
     }
-    task.done(if item.steps.is_empty() { "as it should be" } else { "ready" });
+    let seen = if item.role == Role::Postgres { &observed.postgres } else { &observed.valkey };
+    let Some(there) = seen.online() else {
+        let what = format!("{} {} does not serve", item.kind, item.name);
+        return Err(TimedOut { what, after: run.patience.grace }.into());
+    };
+    for step in &fresh.steps {
+        task.say(&step.to_string());
+        carry_out(run, &observed, &there.id, item.role, step).await.with_context(|| format!("{} {}: {step}", item.kind, item.name))?;
+    }
+    task.done("ready");
     Ok(())
 }
 
 async fn create(run: &Run<'_>, new: &NewDatabase, task: &Task) -> Result<String> {
     task.say("creating");
-    let made = run.client.create_database(new).await?;
+    let begun = Instant::now();
+    let made = loop {
+        match run.client.create_database(new).await {
+            Ok(made) => break made,
+            // The client has looked for it. A name outlives its cluster by minutes.
+            Err(error) if error.is_name_taken() => {
+                let what =
+                    format!("the name {} is taken by a cluster that is not to be seen, most likely one that is being destroyed", new.name);
+                if begun.elapsed() > run.patience.online {
+                    return Err(anyhow::Error::new(error).context(TimedOut { what, after: run.patience.online }));
+                }
+                task.say(&format!("waiting: {what}"));
+                tokio::time::sleep(run.patience.poll).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
     let tag = new.tags.first();
     // Another run may have been faster, which is well; somebody else's of that name is not.
     if let Some(tag) = tag.filter(|tag| !made.tags.iter().flatten().any(|found| found == *tag)) {
@@ -87,37 +113,31 @@ async fn await_online(run: &Run<'_>, item: &Item, id: Option<&str>, task: &Task)
     }
 }
 
-/// What is left to do here, now that it can be seen. Nobody waits for the other database: look_again would.
-async fn left_to_do(run: &Run<'_>, role: Role) -> Result<Vec<Step>> {
-    let begun = Instant::now();
-    loop {
-        let observed = observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
-        let mut left = plan(run.spec, &observed);
-        // What stands against another resource is told by its own item.
-        let Some(item) = left.items.iter_mut().find(|item| item.role == role) else { return Ok(Vec::new()) };
-        if item.action == Action::Foreign {
-            bail!("{}", left.refusals.join("\n"));
-        }
-        if !item.steps.contains(&Step::AwaitOnline) || begun.elapsed() > run.patience.grace {
-            return Ok(std::mem::take(&mut item.steps));
-        }
-        tokio::time::sleep(run.patience.poll).await;
-    }
-}
-
 /// One step of a cluster that serves. Each may be carried out twice.
-async fn carry_out(run: &Run<'_>, role: Role, name: &str, step: &Step) -> Result<()> {
+async fn carry_out(run: &Run<'_>, observed: &Observed, id: &str, role: Role, step: &Step) -> Result<()> {
     let client = run.client;
-    let there = client.databases().await?.into_iter().find(|there| there.name == name).context("it is gone")?;
     match step {
-        Step::CreateUser { user } => client.create_database_user(&there.id, user).await.map(|_| ())?,
-        Step::CreateDb { db } => client.create_db(&there.id, db).await?,
-        Step::SetFirewall { rules } => client.set_firewall(&there.id, rules).await?,
-        Step::SetNoEviction => client.set_eviction_policy(&there.id, "noeviction").await?,
-        Step::SetMaintenance { window } => client.set_maintenance(&there.id, window).await?,
-        Step::KeepPassword => return keep_password(run, role, &there.id).await,
+        Step::CreateUser { user } => client.create_database_user(id, user).await.map(|_| ())?,
+        Step::CreateDb { db } => client.create_db(id, db).await?,
+        Step::SetFirewall { .. } => return let_in(run, id, &observed.cluster.id).await,
+        Step::SetNoEviction => client.set_eviction_policy(id, "noeviction").await?,
+        Step::SetMaintenance { window } => client.set_maintenance(id, window).await?,
+        Step::KeepPassword => return keep_password(run, role, id).await,
         Step::CreateDatabase { .. } | Step::AwaitOnline => bail!("it went away while it was worked on"),
         Step::MakeBucket { .. } | Step::RemoveKey { .. } => {}
+    }
+    Ok(())
+}
+
+/// The API knows only whole sets of rules: they are read again right before, so that what somebody has written since the plan stays, and again
+/// afterwards, until ours is among them.
+async fn let_in(run: &Run<'_>, id: &str, cluster: &str) -> Result<()> {
+    for _ in 0..WRITES {
+        let Some(rules) = firewall(&run.client.firewall(id).await?, cluster) else { return Ok(()) };
+        run.client.set_firewall(id, &rules).await?;
+    }
+    if firewall(&run.client.firewall(id).await?, cluster).is_some() {
+        bail!("the rule for this cluster does not stay: somebody else (Terraform?) writes this firewall, too");
     }
     Ok(())
 }

@@ -1,15 +1,14 @@
 //! The end of what was made for a cluster: only what is ours, only what was named, and waited for until its name is free again.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result, bail};
+use tokio::time::Instant;
 
-use super::bucket::with_temporary_key;
+use super::bucket::{Claim, with_full_key};
 use super::{Run, TimedOut};
 use crate::digitalocean::DatabaseCluster;
 use crate::keyring::Entry;
 use crate::observe::{Observed, bucket_name};
-use crate::spaces::{Contents, Found, Spaces};
+use crate::spaces::{Contents, Found, OWNER, Spaces};
 
 /// Deletes a database cluster of ours, with everything in it, and waits until its name is free.
 ///
@@ -44,9 +43,20 @@ pub async fn contents(run: &Run<'_>, observed: &Observed) -> Result<Option<Conte
     let bucket = bucket_name(run.spec, &observed.names);
     let mut contents = None;
     in_bucket(run, observed, async |spaces| {
-        if spaces.find(&bucket).await? == Found::Mine {
-            contents = Some(spaces.contents(&bucket).await?);
+        if spaces.find(&bucket).await? != Found::Mine {
+            return Ok(());
         }
+        let there = spaces.contents(&bucket).await?;
+        match Claim::read(spaces, &bucket).await? {
+            Some(claim) if claim.cluster == observed.cluster.id => {}
+            // Of a run that was killed before it could write its claim.
+            None if there.objects == 0 => {}
+            Some(claim) => {
+                bail!("the bucket {bucket} belongs to the Harbor of another cluster ({}): it is not deleted here", claim.cluster)
+            }
+            None => bail!("the bucket {bucket} holds objects and no mark of ours ({OWNER}): it is not deleted here"),
+        }
+        contents = Some(there);
         Ok(())
     })
     .await?;
@@ -71,7 +81,8 @@ pub async fn bucket(run: &Run<'_>, observed: &Observed) -> Result<()> {
         Ok(())
     })
     .await?;
-    for key in observed.spaces.scoped.iter().chain(&observed.spaces.temporary) {
+    // Keys for a bucket that is gone are of no use to anybody, whoever's keyring holds them.
+    for key in observed.spaces.scoped.iter().chain(&observed.spaces.others) {
         run.client.delete_spaces_key(&key.access_key).await?;
     }
     for entry in [Entry::SpacesAccessKey, Entry::SpacesSecretKey, Entry::SpacesRetiringKey] {
@@ -85,9 +96,7 @@ pub async fn bucket(run: &Run<'_>, observed: &Observed) -> Result<()> {
 async fn in_bucket(run: &Run<'_>, observed: &Observed, work: impl AsyncFnOnce(&Spaces) -> Result<()>) -> Result<()> {
     let region = observed.spaces.region.as_deref().context("the cluster's region has no Spaces: write spaces.region")?;
     let task = run.progress.task("Spaces");
-    let worked = with_temporary_key(run, &task, &observed.names, region, work).await;
-    let removed = run.temporary.remove(run.client).await;
-    worked.and(removed)?;
+    with_full_key(run, &task, &observed.names, region, work).await?;
     task.done("looked at");
     Ok(())
 }

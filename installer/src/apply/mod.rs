@@ -4,18 +4,20 @@
 //! and nothing is undone: a database that was created is never deleted because something else failed. What a killed run can leave behind is
 //! a Spaces key, which the next run knows by its name.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use crate::digitalocean::{Client, DatabaseCluster};
 use crate::facts::{Bucket, Cluster, Database, Facts};
 use crate::harbor_secrets;
 use crate::keyring::{Entry, Keyring};
 use crate::observe::{Observed, S3, observe};
-use crate::plan::{Action, Item, Plan, Role, Step, cost, plan};
+use crate::plan::{Item, Plan, Role, Step, cost, plan};
 use crate::progress::Progress;
+use crate::spaces;
 use crate::spec::Spec;
 
 mod bucket;
@@ -69,12 +71,19 @@ impl Default for Patience {
 
 /// It takes longer than it may, and goes on by itself: exit code 4.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} after {after:?}; nothing is lost: run `doks-harbor apply` again, it goes on from here")]
+#[error("{what} after {after:?}; nothing is lost: run the same command again, it goes on from here")]
 pub struct TimedOut {
     /// What is not there yet.
     pub what: String,
     /// How long it was waited for.
     pub after: Duration,
+}
+
+/// Whether waiting was all that was left.
+#[must_use]
+pub fn is_late(error: &anyhow::Error) -> bool {
+    error.is::<TimedOut>()
+        || error.chain().any(|cause| cause.is::<TimedOut>() || matches!(cause.downcast_ref(), Some(spaces::Error::TooLate { .. })))
 }
 
 /// Carries out a plan of what was observed.
@@ -99,7 +108,10 @@ pub async fn apply(run: &Run<'_>, observed: &Observed, planned: &Plan) -> Result
     if let Some(worst) = worst(failures) {
         return Err(worst);
     }
-    let (observed, left) = look_again(run).await?;
+    let (observed, left) = look_again(run, None).await?;
+    if left.items.iter().any(awaits) {
+        return Err(TimedOut { what: "a database does not serve".to_owned(), after: run.patience.grace }.into());
+    }
     if !left.is_empty() || !left.refusals.is_empty() {
         bail!("something changes these resources at the same time: after all steps there is still something to do\n{left}");
     }
@@ -110,13 +122,13 @@ async fn converge_spaces(run: &Run<'_>, observed: &Observed, item: &Item) -> Res
     bucket::converge(run, observed, item).await.with_context(|| format!("{} {}", item.kind, item.name))
 }
 
-/// What is there now and what is left to do; a database that does not quite serve yet is given its time.
-async fn look_again(run: &Run<'_>) -> Result<(Observed, Plan)> {
+/// What is there now and what is left to do, everywhere or for one; what cannot quite be seen to serve yet is given its time.
+async fn look_again(run: &Run<'_>, role: Option<Role>) -> Result<(Observed, Plan)> {
     let begun = Instant::now();
     loop {
         let observed = observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
         let left = plan(run.spec, &observed);
-        let early = left.items.iter().any(|item| item.steps.contains(&Step::AwaitOnline) && item.action != Action::Create);
+        let early = left.items.iter().any(|item| role.is_none_or(|role| role == item.role) && awaits(item));
         if !early || begun.elapsed() > run.patience.grace {
             return Ok((observed, left));
         }
@@ -124,9 +136,13 @@ async fn look_again(run: &Run<'_>) -> Result<(Observed, Plan)> {
     }
 }
 
+fn awaits(item: &Item) -> bool {
+    item.steps.contains(&Step::AwaitOnline)
+}
+
 /// One error for all: a failure before one that only takes long, since running again would meet it again.
 fn worst(failures: Vec<anyhow::Error>) -> Option<anyhow::Error> {
-    let (late, mut failed): (Vec<_>, Vec<_>) = failures.into_iter().partition(anyhow::Error::is::<TimedOut>);
+    let (late, mut failed): (Vec<_>, Vec<_>) = failures.into_iter().partition(is_late);
     match (failed.len(), late.into_iter().next()) {
         (0, late) => late,
         (1, _) => failed.pop(),

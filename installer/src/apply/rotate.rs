@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use secrecy::ExposeSecret;
 
 use super::{Run, bucket};
+use crate::digitalocean::DatabaseUser;
 use crate::keyring::Entry;
 use crate::observe::{BucketSight, Observed, bucket_name};
 
@@ -14,6 +15,11 @@ use crate::observe::{BucketSight, Observed, bucket_name};
 /// When the cluster is not there. After a lost answer the next `apply` finds the new password and keeps it.
 pub async fn postgres(run: &Run<'_>, observed: &Observed) -> Result<()> {
     let there = observed.postgres.online().context("PostgreSQL is not there yet: run `doks-harbor apply`")?;
+    let seen = |user: &DatabaseUser| user.password.as_ref().is_some_and(|password| !password.expose_secret().is_empty());
+    let user = observed.postgres.user.as_ref().context("Harbor's user is not there yet: run `doks-harbor apply`")?;
+    if !seen(user) {
+        bail!("the token may not see passwords, so nothing was changed: give it the scope database:view_credentials");
+    }
     let task = run.progress.task(&format!("PostgreSQL {}", there.name));
     task.say("changing the password");
     let user = run.client.reset_database_user(&there.id, &run.spec.postgres.user).await?;
@@ -54,7 +60,8 @@ pub async fn spaces(run: &Run<'_>, observed: &Observed) -> Result<()> {
             "the key of the bucket is your own (spaces.keys): make another in the control panel, change the files, and run `doks-harbor apply`"
         );
     }
-    if run.keyring.get(Entry::SpacesRetiringKey)?.is_some() {
+    // One that is retiring and held at the same time is of a run that was killed before it came to a second key.
+    if observed.spaces.retiring.is_some() && observed.spaces.retiring != observed.spaces.held {
         bail!("a rotation has begun and its old key is still valid: end it with `doks-harbor rotate spaces --finish`");
     }
     let (Some(held), Some(region), BucketSight::Ready) = (&observed.spaces.held, &observed.spaces.region, observed.spaces.bucket) else {
@@ -70,12 +77,20 @@ pub async fn spaces(run: &Run<'_>, observed: &Observed) -> Result<()> {
     Ok(())
 }
 
-/// Second half: the old key is deleted.
+/// Second half: the old key is deleted, when there is another that works.
 ///
 /// # Errors
-/// When there is none.
-pub async fn finish_spaces(run: &Run<'_>) -> Result<()> {
-    let old = run.keyring.get(Entry::SpacesRetiringKey)?.context("no rotation of the bucket's key has begun")?;
-    run.client.delete_spaces_key(old.expose_secret()).await?;
+/// When there is none, or no other.
+pub async fn finish_spaces(run: &Run<'_>, observed: &Observed) -> Result<()> {
+    let old = observed.spaces.retiring.as_ref().context("no rotation of the bucket's key has begun")?;
+    if observed.spaces.held.is_none() || observed.spaces.bucket != BucketSight::Ready {
+        bail!("the keyring holds no key that works but the old one, which stays: run `doks-harbor apply` first");
+    }
+    if observed.spaces.held.as_ref() == Some(old) {
+        bail!(
+            "the rotation was ended before it came to a second key, so the first one stays: begin again with `doks-harbor rotate spaces`"
+        );
+    }
+    run.client.delete_spaces_key(old).await?;
     run.keyring.forget(Entry::SpacesRetiringKey)
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 
 use super::{DONE, say, servers};
-use crate::cli::{Init, Shared};
+use crate::cli::{Init, Output, Shared};
 use crate::spec::{Spec, template};
 
 pub(super) async fn run(shared: &Shared, args: &Init) -> Result<u8> {
@@ -19,10 +19,14 @@ pub(super) async fn run(shared: &Shared, args: &Init) -> Result<u8> {
     };
     let text = template(&cluster, args.host.as_deref());
     Spec::read(&text).context("--cluster or --host cannot be used")?;
-    let folder = shared.spec.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let folder = shared.spec.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| std::path::Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("{path} cannot be written"))?;
     file.write_all(text.as_bytes())?;
     file.persist(&shared.spec).with_context(|| format!("{path} cannot be written"))?;
+    if shared.output == Output::Json {
+        say(&serde_json::json!({ "written": shared.spec, "cluster": cluster }).to_string());
+        return Ok(DONE);
+    }
     say(&format!("{path} written for the cluster {cluster}. Next: read it, then `doks-harbor preflight` and `doks-harbor plan`."));
     Ok(DONE)
 }

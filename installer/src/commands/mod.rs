@@ -1,14 +1,17 @@
 //! The commands: each reads what it needs, calls the rooms that know how, and says what came of it.
 
+#![allow(clippy::large_futures, reason = "a process runs one command, once")]
+
 use std::future::Future;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 
-use crate::apply::TimedOut;
+use crate::apply::{Temporary, is_late};
 use crate::cli::{Cli, Command, Output, Shared};
 use crate::digitalocean::Client;
 use crate::keyring::Keyring;
@@ -38,24 +41,42 @@ const TIMED_OUT: u8 = 4;
 pub const USAGE: u8 = 64;
 /// Ctrl-C; run again.
 const INTERRUPTED: u8 = 130;
+/// For the deletion of the temporary key, after Ctrl-C.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// Carries out a command; says what went wrong.
 pub async fn run(cli: Cli) -> ExitCode {
+    let output = cli.shared.output;
     match dispatch(cli).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            complain(&format!("doks-harbor: {error:#}"));
-            let code = if error.chain().any(|cause| cause.is::<TimedOut>()) {
-                TIMED_OUT
-            } else if error.chain().any(|cause| cause.is::<Mistakes>()) {
-                USAGE
-            } else {
-                FAILED
-            };
+            let (code, told) = (code_of(&error), format!("{error:#}"));
+            complain(&format!("doks-harbor: {told}"));
+            if output == Output::Json {
+                // Whoever reads JSON finds a document, whatever happened.
+                say(&serde_json::json!({ "error": told, "exit_code": code }).to_string());
+            }
             ExitCode::from(code)
         }
     }
 }
+
+fn code_of(error: &anyhow::Error) -> u8 {
+    if error.is::<Interrupted>() {
+        INTERRUPTED
+    } else if is_late(error) {
+        TIMED_OUT
+    } else if error.chain().any(<dyn std::error::Error>::is::<Mistakes>) {
+        USAGE
+    } else {
+        FAILED
+    }
+}
+
+/// Ctrl-C or SIGTERM: exit code 130.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; {0}")]
+struct Interrupted(&'static str);
 
 async fn dispatch(cli: Cli) -> Result<u8> {
     let shared = &cli.shared;
@@ -107,7 +128,7 @@ fn read_spec(path: &Path) -> Result<Spec> {
 
 /// Where there is one; commands that only look make none.
 fn keyring(shared: &Shared) -> Result<Option<Keyring>> {
-    Keyring::open_existing(&shared.keyring)
+    Keyring::look(&shared.keyring)
 }
 
 /// A result: standard output.
@@ -130,16 +151,48 @@ fn show<T: Serialize + std::fmt::Display>(output: Output, what: &T) -> Result<()
     Ok(())
 }
 
-/// Asks a person, if there is one. `None`: there is nobody to ask.
-fn ask(question: &str) -> Option<String> {
+/// Asks a person, if there is one. `None`: there is nobody to ask. Ctrl-C ends the waiting.
+async fn ask(question: &str) -> Option<String> {
     if !std::io::stdin().is_terminal() {
         return None;
     }
     let _ = write!(std::io::stderr(), "{question} ");
     let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).ok()?;
-    Some(answer.trim().to_owned())
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // A thread of its own, which nobody waits for: a read cannot be interrupted.
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        let _ = tell.send(read.ok().map(|_| answer.trim().to_owned()));
+    });
+    told.await.ok().flatten()
+}
+
+/// A question that is answered with yes or no.
+///
+/// # Errors
+/// When it is not answered with yes.
+async fn agreed(question: &str) -> Result<()> {
+    match ask(&format!("{question} [y/N]")).await.as_deref() {
+        Some("y" | "Y" | "yes") => Ok(()),
+        Some(_) => bail!("nothing was done"),
+        None => bail!("nothing was done: there is nobody to ask; say --yes"),
+    }
+}
+
+/// The outcome of work that may have made a key which must not outlive it.
+///
+/// # Errors
+/// [`Interrupted`] after Ctrl-C or SIGTERM, with the key gone; as the work itself.
+async fn unless_stopped<T>(client: &Client, temporary: &Temporary, next: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    if let Some(outcome) = unless_interrupted(work).await {
+        return outcome;
+    }
+    complain("interrupted; one moment");
+    // Once more Ctrl-C, and this is left to the next run, too.
+    let removed = unless_interrupted(tokio::time::timeout(LAST_WORDS, temporary.remove(client))).await;
+    let left = removed.and_then(|removed| removed.unwrap_or_else(|_| Err(anyhow!("a temporary Spaces key may be left"))).err());
+    Err(left.map_or_else(|| Interrupted(next).into(), |left| left.context(Interrupted(next))))
 }
 
 /// The outcome, or `None` after Ctrl-C or SIGTERM: then `work` has been dropped.

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, bail};
 
-use super::{DONE, INTERRUPTED, Tools, ask, complain, say, unless_interrupted};
+use super::{DONE, Tools, agreed, say, unless_stopped};
 use crate::apply::{Patience, Run, Temporary, rotate};
-use crate::cli::{Rotate, Secret, Shared};
+use crate::cli::{Output, Rotate, Secret, Shared};
 use crate::keyring::Keyring;
 use crate::observe::observe;
 use crate::progress::Progress;
@@ -24,24 +24,19 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
     let (progress, temporary) = (Progress::new(shared.quiet), Temporary::default());
     let run = Run { client, s3, spec, keyring: &keyring, progress: &progress, patience: Patience::default(), temporary: &temporary };
     let (question, next) = words(args);
-    if !args.yes && args.secret != Secret::Valkey && ask(&format!("{question} Go on? [y/N]")).as_deref() != Some("y") {
-        bail!("nothing was changed; say --yes where there is nobody to ask");
+    if !args.yes && args.secret != Secret::Valkey {
+        agreed(&format!("{question} Go on?")).await?;
     }
     let work = async {
         match (args.secret, args.finish) {
             (Secret::Pg, _) => rotate::postgres(&run, &observed).await,
             (Secret::Valkey, _) => rotate::valkey(&run, &observed),
             (Secret::Spaces, false) => rotate::spaces(&run, &observed).await,
-            (Secret::Spaces | Secret::Admin, _) => rotate::finish_spaces(&run).await,
+            (Secret::Spaces | Secret::Admin, _) => rotate::finish_spaces(&run, &observed).await,
         }
     };
-    let Some(outcome) = unless_interrupted(work).await else {
-        complain("interrupted; `doks-harbor plan` shows what is left to do");
-        return Ok(INTERRUPTED);
-    };
-    outcome?;
-    say(next);
-    Ok(DONE)
+    unless_stopped(client, &temporary, "`doks-harbor plan` shows what is left to do", work).await?;
+    told(shared, args, next)
 }
 
 /// What is asked before, and what is to be done after.
@@ -68,6 +63,14 @@ async fn admin(shared: &Shared, args: &Rotate) -> Result<u8> {
     let Some(harbor) = &args.harbor else { bail!("where is Harbor? say --harbor https://harbor.example.com") };
     let keyring = Keyring::open(&shared.keyring)?;
     harbor_admin::rotate(&http::client()?, harbor, &keyring).await?;
-    say("Harbor's admin has a new password; it is in the keyring as harbor-admin-password.");
+    told(shared, args, "Harbor's admin has a new password; it is in the keyring as harbor-admin-password.")
+}
+
+/// What came of it, and what comes next.
+fn told(shared: &Shared, args: &Rotate, next: &str) -> Result<u8> {
+    match shared.output {
+        Output::Text => say(next),
+        Output::Json => say(&serde_json::json!({ "rotated": format!("{:?}", args.secret).to_lowercase(), "next": next }).to_string()),
+    }
     Ok(DONE)
 }

@@ -6,11 +6,11 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::{DONE, FAILED, Tools, keyring, show, unless_interrupted};
-use crate::cli::{Shared, Status};
+use super::{DONE, FAILED, Tools, keyring, say, show, unless_interrupted};
+use crate::cli::{Output, Shared, Status};
 use crate::digitalocean::DatabaseStatus;
 use crate::observe::{BucketSight, Observed, ObservedDatabase, bucket_name, observe};
-use crate::plan::plan;
+use crate::plan::{Wanted, plan};
 use crate::spec::Spec;
 
 /// One line of the table.
@@ -37,12 +37,14 @@ pub(super) async fn run(shared: &Shared, args: &Status) -> Result<u8> {
     let tools = Tools::new(shared)?;
     let watch = async {
         loop {
-            // Opened for each look: whoever watches does not keep an `apply` out.
             let keyring = keyring(shared)?;
             let observed = observe(&tools.client, &tools.s3, &tools.spec, keyring.as_ref()).await?;
-            drop(keyring);
             let report = report(&tools.spec, &observed);
-            show(shared.output, &report)?;
+            match shared.output {
+                // One document a line, for whoever reads a stream of them.
+                Output::Json if args.watch => say(&serde_json::to_string(&report)?),
+                output => show(output, &report)?,
+            }
             if !args.watch {
                 return Ok(if report.drift.is_empty() { DONE } else { FAILED });
             }
@@ -59,8 +61,8 @@ fn report(spec: &Spec, observed: &Observed) -> Report {
     let details = vec![cluster.region.clone(), format!("version {}", cluster.version), format!("{nodes} nodes")];
     let resources = vec![
         Line { what: "DOKS cluster", name: cluster.name.clone(), state, details, address: None },
-        database("PostgreSQL", &observed.postgres, observed.names.postgres()),
-        database("Valkey", &observed.valkey, observed.names.valkey()),
+        database(&Wanted::postgres(spec, &observed.names), &observed.postgres),
+        database(&Wanted::valkey(spec, &observed.names), &observed.valkey),
         bucket(spec, observed),
     ];
     let plan = plan(spec, observed);
@@ -68,9 +70,11 @@ fn report(spec: &Spec, observed: &Observed) -> Report {
     Report { cluster: cluster.name.clone(), resources, drift: plan.refusals.iter().cloned().chain(steps).collect() }
 }
 
-fn database(what: &'static str, seen: &ObservedDatabase, ours: String) -> Line {
+fn database(wanted: &Wanted<'_>, seen: &ObservedDatabase) -> Line {
+    let what = wanted.kind;
     let Some(there) = &seen.cluster else {
-        return Line { what, name: ours, state: "missing".to_owned(), details: Vec::new(), address: None };
+        let state = if seen.other_kind.is_some() { "something else" } else { "missing" };
+        return Line { what, name: wanted.name.clone(), state: state.to_owned(), details: Vec::new(), address: None };
     };
     let state = match there.status {
         DatabaseStatus::Other => "busy".to_owned(),

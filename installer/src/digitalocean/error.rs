@@ -7,7 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API answered no.
-    #[error("{call}: {message} ({status} {id}{}", request_id.as_deref().map_or_else(|| ")".to_owned(), |id| format!(", request {id})")))]
+    #[error("{call}: {message} ({status} {id}{}{}", request_id.as_deref().map_or_else(|| ")".to_owned(), |id| format!(", request {id})")), lacks(*status, call))]
     Refused {
         /// Method and path.
         call: String,
@@ -92,6 +92,33 @@ impl Error {
     pub fn is_rate_limited(&self) -> bool {
         self.status() == Some(429)
     }
+}
+
+/// DigitalOcean does not say which scope it misses.
+fn lacks(status: u16, call: &str) -> String {
+    let scope = scope(call).filter(|_| status == 403);
+    scope.map_or_else(String::new, |scope| format!("; give the token the scope {scope}"))
+}
+
+/// What a call needs.
+fn scope(call: &str) -> Option<&'static str> {
+    let (method, path) = call.split_once(' ')?;
+    let resource = path.strip_prefix("/v2/")?.split('/').next()?;
+    Some(match (method, resource) {
+        ("GET", "account") => "account:read",
+        ("GET", "kubernetes") => "kubernetes:read",
+        ("GET", "databases") => "database:read",
+        ("POST", "databases") if path.ends_with("/reset_auth") => "database:update",
+        ("POST", "databases") => "database:create (and tag:create, vpc:read)",
+        ("PUT" | "PATCH", "databases") => "database:update",
+        ("DELETE", "databases") => "database:delete",
+        ("GET", "spaces") => "spaces_key:read",
+        ("POST", "spaces") => "spaces_key:create_credentials",
+        ("DELETE", "spaces") => "spaces_key:delete",
+        ("GET", "projects") => "project:read",
+        ("POST", "projects") => "project:assign_resource",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

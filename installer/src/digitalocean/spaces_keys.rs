@@ -80,7 +80,7 @@ impl Client {
     /// # Errors
     /// As every call.
     pub async fn all_spaces_keys(&self) -> Result<Vec<SpacesKey>> {
-        self.list("/v2/spaces/keys", "keys").await
+        self.pages("/v2/spaces/keys", "", "keys").await
     }
 
     /// `POST /v2/spaces/keys`. Names are not unique, so a lost answer leaves a key whose secret nobody knows: it is found by what was not there

@@ -1,49 +1,22 @@
 //! One database cluster: made or adopted, and brought to what Harbor needs. `[pure]`
 
-use super::{Action, Item, Role, Step, cost};
-use crate::digitalocean::{DatabaseCluster, Engine, EngineOptions, FirewallRule, MaintenanceWindow, NewDatabase};
+use super::{Action, Item, Misfit, Step, Wanted};
+use crate::digitalocean::{FirewallRule, MaintenanceWindow, NewDatabase};
 use crate::observe::{Observed, ObservedDatabase, serves};
-use crate::spec::{Maintenance, Spec};
+use crate::spec::Spec;
 
 /// Usual, of DigitalOcean: five minutes.
 const SECONDS_TO_CREATE: u32 = 300;
 
-/// What the spec wants, in the words that both kinds share.
-struct Wanted<'a> {
-    role: Role,
-    kind: &'static str,
-    engine: Engine,
-    name: String,
-    adopt: bool,
-    version: Option<&'a str>,
-    size: &'a str,
-    nodes: u8,
-    maintenance: &'a Maintenance,
-    price: Option<u32>,
-}
-
 pub(super) fn postgres(spec: &Spec, observed: &Observed, refusals: &mut Vec<String>) -> Item {
-    let pg = &spec.postgres;
-    let wanted = Wanted {
-        role: Role::Postgres,
-        kind: "PostgreSQL",
-        engine: Engine::Pg,
-        name: pg.adopt.clone().unwrap_or_else(|| observed.names.postgres()),
-        adopt: pg.adopt.is_some(),
-        version: pg.version.as_deref(),
-        size: &pg.size,
-        nodes: pg.nodes,
-        maintenance: &pg.maintenance,
-        price: cost::postgres(&pg.size, pg.nodes),
-    };
-    let seen = &observed.postgres;
+    let (wanted, seen) = (Wanted::postgres(spec, &observed.names), &observed.postgres);
     let mut item = cluster(&wanted, seen, observed, refusals);
     if item.action != Action::Foreign {
         if seen.user.is_none() {
-            item.steps.push(Step::CreateUser { user: pg.user.clone() });
+            item.steps.push(Step::CreateUser { user: spec.postgres.user.clone() });
         }
         if !seen.has_db {
-            item.steps.push(Step::CreateDb { db: pg.database.clone() });
+            item.steps.push(Step::CreateDb { db: spec.postgres.database.clone() });
         }
         finish(&mut item, &wanted, seen, observed);
     }
@@ -51,20 +24,7 @@ pub(super) fn postgres(spec: &Spec, observed: &Observed, refusals: &mut Vec<Stri
 }
 
 pub(super) fn valkey(spec: &Spec, observed: &Observed, refusals: &mut Vec<String>) -> Item {
-    let valkey = &spec.valkey;
-    let wanted = Wanted {
-        role: Role::Valkey,
-        kind: "Valkey",
-        engine: Engine::Valkey,
-        name: valkey.adopt.clone().unwrap_or_else(|| observed.names.valkey()),
-        adopt: valkey.adopt.is_some(),
-        version: valkey.version.as_deref(),
-        size: &valkey.size,
-        nodes: valkey.nodes,
-        maintenance: &valkey.maintenance,
-        price: cost::valkey(&valkey.size, valkey.nodes),
-    };
-    let seen = &observed.valkey;
+    let (wanted, seen) = (Wanted::valkey(spec, &observed.names), &observed.valkey);
     let mut item = cluster(&wanted, seen, observed, refusals);
     if item.action != Action::Foreign {
         if seen.eviction.as_deref() != Some("noeviction") {
@@ -87,19 +47,16 @@ fn cluster(wanted: &Wanted<'_>, seen: &ObservedDatabase, observed: &Observed, re
         seconds: 0,
         steps: Vec::new(),
     };
-    let Some(there) = &seen.cluster else {
+    let Some(there) = seen.cluster.as_ref().or(seen.other_kind.as_ref()) else {
         if wanted.adopt {
-            item.action = Action::Foreign;
-            refusals.push(format!("{}: there is no cluster {:?} to adopt; see `doctl databases list`", wanted.kind, wanted.name));
+            refuse(&mut item, refusals, [wanted.nothing_to_adopt(&seen.candidates)]);
         } else {
             create(&mut item, wanted, observed, refusals);
         }
         return item;
     };
-    let complaints = misfits(wanted, there, observed);
-    if !complaints.is_empty() {
-        item.action = Action::Foreign;
-        refusals.extend(complaints);
+    refuse(&mut item, refusals, wanted.misfits(there, &observed.cluster, &observed.names));
+    if item.action == Action::Foreign {
         return item;
     }
     if !serves(there.status) {
@@ -116,18 +73,24 @@ fn cluster(wanted: &Wanted<'_>, seen: &ObservedDatabase, observed: &Observed, re
     item
 }
 
+/// Each with its cure; none changes nothing.
+fn refuse(item: &mut Item, refusals: &mut Vec<String>, misfits: impl IntoIterator<Item = Misfit>) {
+    for misfit in misfits {
+        item.action = Action::Foreign;
+        refusals.push(format!("{}: {misfit}", item.kind));
+    }
+}
+
 fn create(item: &mut Item, wanted: &Wanted<'_>, observed: &Observed, refusals: &mut Vec<String>) {
-    let options = observed.options.options.get(wanted.engine.word());
-    let Some(version) = wanted.version.map(str::to_owned).or_else(|| options.and_then(newest)) else {
-        item.action = Action::Foreign;
-        refusals.push(format!("{}: DigitalOcean offers no version of it to this account", wanted.kind));
-        return;
+    refuse(item, refusals, wanted.unoffered(&observed.options, &observed.cluster));
+    let (Some(vpc), Some(version)) = (observed.cluster.vpc_uuid.clone(), wanted.version_of(&observed.options)) else {
+        let says = format!("the cluster {} is in no VPC", observed.cluster.name);
+        let misfit = Misfit { says, cure: "nothing could be private to it: make a cluster in a VPC".to_owned() };
+        return refuse(item, refusals, observed.cluster.vpc_uuid.is_none().then_some(misfit));
     };
-    let Some(vpc) = observed.cluster.vpc_uuid.clone() else {
-        item.action = Action::Foreign;
-        refusals.push(format!("{}: the cluster {} is in no VPC, so nothing could be private to it", wanted.kind, observed.cluster.name));
+    if item.action == Action::Foreign {
         return;
-    };
+    }
     item.action = Action::Create;
     item.seconds = SECONDS_TO_CREATE;
     item.cents_per_month = Some(wanted.price);
@@ -149,28 +112,6 @@ fn create(item: &mut Item, wanted: &Wanted<'_>, observed: &Observed, refusals: &
     item.steps.push(Step::AwaitOnline);
 }
 
-/// Why this cluster cannot be used.
-fn misfits(wanted: &Wanted<'_>, there: &DatabaseCluster, observed: &Observed) -> Vec<String> {
-    let mut complaints = Vec::new();
-    let mut complain = |why: String| complaints.push(format!("{} {}: {why}", wanted.kind, there.name));
-    let tag = observed.names.tag();
-    if !wanted.adopt && !there.tags.iter().flatten().any(|found| *found == tag) {
-        complain(format!(
-            "exists and is not marked as this cluster's (tag {tag}); say `adopt: {}` to use it as it is, or remove it",
-            there.name
-        ));
-    }
-    if there.region != observed.cluster.region {
-        complain(format!(
-            "is in {}, the cluster in {}: no private network connects them; adopt another",
-            there.region, observed.cluster.region
-        ));
-    } else if there.private_network_uuid != observed.cluster.vpc_uuid {
-        complain("is in another VPC than the cluster, so its private name leads nowhere; move it with `doctl databases migrate`, or adopt another".to_owned());
-    }
-    complaints
-}
-
 /// What both kinds end with.
 fn finish(item: &mut Item, wanted: &Wanted<'_>, seen: &ObservedDatabase, observed: &Observed) {
     let creates = item.action == Action::Create;
@@ -181,9 +122,14 @@ fn finish(item: &mut Item, wanted: &Wanted<'_>, seen: &ObservedDatabase, observe
             }
             item.steps.push(Step::SetFirewall { rules });
         }
-        let others = seen.rules.iter().filter(|rule| !is_ours(rule, &observed.cluster.id)).count();
-        if others > 0 {
-            item.notes.push(format!("{others} firewall rules of others stay"));
+        let others = || seen.rules.iter().filter(|rule| !is_ours(rule, &observed.cluster.id));
+        if others().count() > 0 {
+            item.notes.push(format!("{} firewall rules of others stay", others().count()));
+        }
+        let ours = FirewallRule::cluster("");
+        if let Some(other) = others().find(|rule| rule.kind == ours.kind && rule.description == ours.description) {
+            item.notes
+                .push(format!("the Harbor of another DOKS cluster, {}, is let in, too: two must not share one database", other.value));
         }
     }
     let window = MaintenanceWindow { day: wanted.maintenance.day.clone(), hour: wanted.maintenance.hour.clone() };
@@ -204,7 +150,8 @@ fn finish(item: &mut Item, wanted: &Wanted<'_>, seen: &ObservedDatabase, observe
 }
 
 /// The rules that there should be, if that is not what there is: ours added, those of others untouched.
-fn firewall(rules: &[FirewallRule], cluster: &str) -> Option<Vec<FirewallRule>> {
+#[must_use]
+pub fn firewall(rules: &[FirewallRule], cluster: &str) -> Option<Vec<FirewallRule>> {
     if rules.iter().any(|rule| is_ours(rule, cluster)) {
         return None;
     }
@@ -215,11 +162,4 @@ fn firewall(rules: &[FirewallRule], cluster: &str) -> Option<Vec<FirewallRule>> 
 
 fn is_ours(rule: &FirewallRule, cluster: &str) -> bool {
     rule.kind == "k8s" && rule.value == cluster
-}
-
-/// The newest version that is offered.
-#[must_use]
-pub fn newest(options: &EngineOptions) -> Option<String> {
-    let number = |version: &&String| version.split('.').map(|part| part.parse::<u32>().unwrap_or(0)).collect::<Vec<_>>();
-    options.versions.iter().max_by_key(number).cloned()
 }

@@ -14,8 +14,10 @@ pub mod cost;
 mod database;
 mod spaces;
 mod text;
+mod wanted;
 
-pub use database::newest;
+pub use database::firewall;
+pub use wanted::{Misfit, Wanted};
 
 /// Everything that would be done, and everything that forbids it.
 #[derive(Debug, Serialize)]

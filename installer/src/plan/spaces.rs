@@ -2,6 +2,7 @@
 
 use super::{Action, Item, Role, Step, bucket_of, cost};
 use crate::digitalocean::SpacesKey;
+use crate::names::TEMPORARY_KEY_PREFIX;
 use crate::observe::{BucketSight, Observed};
 use crate::spaces::nearest;
 use crate::spec::Spec;
@@ -39,18 +40,24 @@ pub(super) fn bucket(spec: &Spec, observed: &Observed, refusals: &mut Vec<String
             item.steps.push(Step::MakeBucket { bucket, region, adopted });
         }
     }
-    leftovers(&mut item, observed);
+    // Making the bucket with a key of ours removes them, too.
+    if item.steps.is_empty() || spec.spaces.keys.is_some() {
+        leftovers(&mut item, observed);
+    }
+    for key in seen.others.iter().filter(|key| key.name.starts_with(TEMPORARY_KEY_PREFIX)) {
+        item.notes.push(format!(
+            "the key {} may do everything and was left by a run with another keyring: delete it, unless that run is at work",
+            key.access_key
+        ));
+    }
     if item.action == Action::Keep && !item.steps.is_empty() {
         item.action = Action::Change;
     }
     item
 }
 
-/// Keys of runs that were killed. Making the bucket removes them, too.
+/// Keys of runs that were killed.
 fn leftovers(item: &mut Item, observed: &Observed) {
-    if !item.steps.is_empty() {
-        return;
-    }
     let seen = &observed.spaces;
     for key in &seen.temporary {
         item.steps.push(Step::RemoveKey { access_key: key.access_key.clone(), why: "temporary, left by a run that was killed" });

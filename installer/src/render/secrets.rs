@@ -206,7 +206,7 @@ mod tests {
             spec.harbor.chart = ChartVersion { major: 1, minor, patch: 0 };
             let by_name: Vec<_> = table(&spec).into_iter().flat_map(|secret| secret.keys).map(|(_, entry)| entry).collect();
             let by_value: Vec<_> = as_values(spec.harbor.chart).map(|(_, entry)| entry).collect();
-            for entry in Entry::ALL {
+            for entry in Entry::ALL.iter().filter(|entry| !entry.is_passing()) {
                 let made_by_chart = *entry == Entry::HarborRegistryHtpasswd && minor < 10;
                 assert!(by_name.contains(entry) || by_value.contains(entry) || made_by_chart, "{entry:?} with 1.{minor}");
             }

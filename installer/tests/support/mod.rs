@@ -25,6 +25,13 @@ pub(crate) struct Desk {
     pub(crate) folder: TempDir,
 }
 
+/// What is there when all is done: the account, and the buckets with their objects and whether they have a lifecycle.
+#[derive(Debug, PartialEq)]
+pub(crate) struct End {
+    pub(crate) state: serde_json::Value,
+    pub(crate) buckets: Vec<(String, Vec<String>, bool)>,
+}
+
 /// What a run came to.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -93,6 +100,8 @@ impl Desk {
         let mut command = Command::new(env!("CARGO_BIN_EXE_doks-harbor"));
         command.args(arguments).args(self.cloud.arguments()).current_dir(self.folder.path()).env_clear();
         command.env("DIGITALOCEAN_TOKEN", self.cloud.api.token()).env("PATH", "/nowhere").env("HOME", self.folder.path());
+        // Whatever may be told by whoever asks for everything.
+        command.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
@@ -102,7 +111,55 @@ impl Desk {
     }
 
     pub(crate) async fn run(&self, arguments: &[&str]) -> Outcome {
-        outcome(self.start(arguments)).await
+        let outcome = outcome(self.start(arguments)).await;
+        self.keeps_secrets(&outcome);
+        outcome
+    }
+
+    /// With `-o json`: what is on standard output is one document, whatever happened.
+    pub(crate) async fn json(&self, arguments: &[&str], code: i32) -> serde_json::Value {
+        let outcome = self.run(&[arguments, &["-o", "json"]].concat()).await.ends_with(code);
+        outcome.json()
+    }
+
+    /// The passwords and keys that the account knows now.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        self.cloud.api.world(|world| {
+            let users = world.databases.iter().flat_map(|database| database.users.iter().map(|user| user.password.clone()));
+            let keys = world.keys.iter().map(|key| key.secret_key.clone());
+            users.chain(keys).chain([self.cloud.api.token().to_owned()]).collect()
+        })
+    }
+
+    /// None of them is in what was said, or in any file outside of keyrings.
+    #[track_caller]
+    pub(crate) fn keeps_secrets(&self, outcome: &Outcome) {
+        let kept = |name: &str| self.path(name);
+        let keyrings = [kept("doks-harbor.keyring"), kept("elsewhere"), kept("own")];
+        let files: Vec<_> =
+            self.files().into_iter().filter(|(path, _)| !keyrings.iter().any(|keyring| path.starts_with(keyring))).collect();
+        for secret in self.secrets() {
+            assert!(!outcome.stdout.contains(&secret) && !outcome.stderr.contains(&secret), "a secret is told: {outcome:?}");
+            let holder = files.iter().find(|(_, text)| text.contains(&secret));
+            assert!(holder.is_none(), "{:?} holds a secret", holder.map(|(path, _)| path));
+        }
+    }
+
+    /// All that is left at the end, without what differs from run to run.
+    pub(crate) fn end(&self) -> End {
+        // Names of keys hold the keyring's id.
+        let id = self.read("doks-harbor.keyring/.id");
+        let state = serde_json::from_str(&self.cloud.api.snapshot().to_string().replace(&id, "KEYRING")).unwrap();
+        let buckets = self.cloud.s3.snapshot().buckets.into_iter();
+        let buckets = buckets.map(|(name, bucket)| (name, bucket.objects.into_keys().collect(), bucket.lifecycle.is_some())).collect();
+        End { state, buckets }
+    }
+
+    /// A plan has nothing to do and does nothing.
+    pub(crate) async fn is_finished(&self) {
+        let mutations = self.cloud.api.mutations();
+        self.run(&["plan"]).await.ends_with(0);
+        assert_eq!(self.cloud.api.mutations(), mutations);
     }
 
     /// `apply` as tests want it: unasked and quick.
@@ -115,11 +172,14 @@ pub(crate) const APPLY: &[&str] = &["apply", "--yes", "--poll", "10ms"];
 
 pub(crate) async fn outcome(child: Child) -> Outcome {
     let output = timeout(LONG, child.wait_with_output()).await.expect("it does not end").unwrap();
-    Outcome {
+    let outcome = Outcome {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    };
+    assert!(!format!("{}{}", outcome.stdout, outcome.stderr).contains('\u{1b}'), "colours without a terminal: {outcome:?}");
+    assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
+    outcome
 }
 
 /// Whether a file of this name is below the folder.
