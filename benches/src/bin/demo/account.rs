@@ -122,7 +122,7 @@ impl Account {
 
     pub(crate) async fn status(&self) -> Result<()> {
         let said = self.run(&["status"], 0).await?;
-        said.stdout.lines().filter(|line| !line.is_empty()).for_each(|line| println!("   {}", line.trim()));
+        said.stdout.lines().filter(|line| !line.is_empty()).for_each(|line| println!("  {}", line.trim_end()));
         Ok(())
     }
 
