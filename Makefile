@@ -7,7 +7,7 @@ CARGO ?= cargo
 .PHONY: demo test bench lint packages bench-packages clients fmt
 
 demo: packages
-	$(CARGO) build --release --quiet -p redis-tls-proxy -p lab --bin redis-tls-proxy --bin demo
+	$(CARGO) build --release --quiet -p redis-tls-proxy -p doks-harbor -p lab --bin redis-tls-proxy --bin doks-harbor --bin demo
 	@./target/release/demo
 
 test: packages clients

@@ -145,6 +145,12 @@ pub struct Render {
     /// Where the files go.
     #[arg(long, value_name = "FOLDER", default_value = "doks-harbor.out")]
     pub out: PathBuf,
+    /// Of `--target local`: where Redis clients connect. Without: 127.0.0.1:6379.
+    #[arg(long, value_name = "ADDR")]
+    pub redis_listen: Option<String>,
+    /// Of `--target local`: where PostgreSQL clients connect. Without: 127.0.0.1:5432.
+    #[arg(long, value_name = "ADDR")]
+    pub postgres_listen: Option<String>,
 }
 
 /// What is rendered for.
@@ -154,6 +160,8 @@ pub enum Target {
     Helm,
     /// Harbor's own docker-compose installer.
     Compose,
+    /// A proxy on this machine, with the keyring's own files: for a look with psql or redis-cli.
+    Local,
 }
 
 /// Of `rotate`.

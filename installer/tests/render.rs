@@ -124,7 +124,7 @@ fn keyring(folder: &Path) -> Facts {
 fn the_proxy_itself_takes_its_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
-    let facts = keyring(&keys);
+    let (facts, pod) = (keyring(&keys), proxy::Place::pod("harbor"));
     for (nodes, connections, with_ca) in [(4, Some(97), true), (1, Some(22), false), (3, None, true)] {
         let mut facts = facts.clone();
         facts.postgres.connections = connections;
@@ -133,20 +133,20 @@ fn the_proxy_itself_takes_its_configuration() {
         }
         let scratch = tempfile::tempdir().unwrap();
         let budget = Budget::new(&spec(), &facts, nodes).unwrap();
-        let warnings = proxy::check(&facts, &budget, Some(&keys), scratch.path()).unwrap();
+        let warnings = proxy::check(&facts, &budget, &pod, Some(&keys), scratch.path()).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
     }
     let (budget, scratch) = (Budget::new(&spec(), &facts, 4).unwrap(), tempfile::tempdir().unwrap());
-    assert!(proxy::check(&facts, &budget, None, scratch.path()).unwrap().is_empty(), "offline");
+    assert!(proxy::check(&facts, &budget, &pod, None, scratch.path()).unwrap().is_empty(), "offline");
     // What it says no to is told in its words: the judgement is real.
     let mut wrong = facts;
     wrong.postgres.ca = Some("no certificate".to_owned());
     let budget = Budget::new(&spec(), &wrong, 1).unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    let mistakes = proxy::check(&wrong, &budget, Some(&keys), scratch.path()).unwrap_err();
+    let mistakes = proxy::check(&wrong, &budget, &pod, Some(&keys), scratch.path()).unwrap_err();
     assert!(mistakes.iter().any(|line| line.contains("ca_file") || line.contains("postgres-ca.crt")), "{mistakes:?}");
     fs::remove_file(keys.join(Entry::ValkeyPassword.file())).unwrap();
-    let mistakes = proxy::check(&wrong, &budget, Some(&keys), scratch.path()).unwrap_err();
+    let mistakes = proxy::check(&wrong, &budget, &pod, Some(&keys), scratch.path()).unwrap_err();
     assert!(mistakes.iter().any(|line| line.contains("valkey-password")), "{mistakes:?}");
 }
 

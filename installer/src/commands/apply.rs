@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use super::render::{self, write};
 use super::{DONE, FAILED, PREFLIGHT, Tools, agreed, complain, say, show, unless_stopped};
 use crate::apply::{Patience, Run, Temporary, apply};
-use crate::cli::{Apply, Output, Shared, Target};
+use crate::cli::{Apply, Output, Shared};
 use crate::keyring::Keyring;
 use crate::observe::{Sight, observe};
 use crate::plan::plan;
@@ -50,7 +50,7 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
     let run = Run { client, s3, spec, keyring: &keyring, progress: &progress, patience, temporary: &temporary };
     let next = "nothing is lost: run `doks-harbor apply` again, it goes on from here";
     let facts = unless_stopped(client, &temporary, next, apply(&run, &observed, &planned)).await?;
-    let rendered = render::rendered(spec, &facts, Target::Helm, Some(&keyring))?;
+    let rendered = render::for_helm(spec, &facts, Some(&keyring))?;
     write(&args.out, &rendered)?;
     match shared.output {
         Output::Json => say(&facts.to_json()),

@@ -1,20 +1,27 @@
-//! `render`: files for Helm or for Harbor's docker-compose installer.
+//! `render`: files for Helm, for Harbor's docker-compose installer, or for a proxy on this machine.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use secrecy::SecretString;
 
 use super::{DONE, Tools, complain, keyring, read_spec, say};
 use crate::apply;
 use crate::cli::{Render, Shared, Target};
 use crate::facts::Facts;
-use crate::keyring::Keyring;
+use crate::keyring::{Entry, Keyring};
 use crate::observe::observe;
-use crate::render::{Budget, COMPOSE_SECRET_FILE, Rendered, compose, compose_secret, helm, proxy, secret_values, secrets};
+use crate::render::proxy::Place;
+use crate::render::{
+    Budget, COMPOSE_SECRET_FILE, LOCAL_FOLDER, Rendered, compose, compose_secret, helm, local, local_budget, proxy, secret_values, secrets,
+};
 use crate::spec::Spec;
 
 pub(super) async fn run(shared: &Shared, args: &Render) -> Result<u8> {
+    if args.target != Target::Local && (args.redis_listen.is_some() || args.postgres_listen.is_some()) {
+        bail!("--redis-listen and --postgres-listen belong to --target local: in the cluster the Service has the usual ports");
+    }
     let keyring = keyring(shared)?;
     let (spec, facts) = if let Some(path) = &args.facts {
         let shown = path.display();
@@ -27,57 +34,97 @@ pub(super) async fn run(shared: &Shared, args: &Render) -> Result<u8> {
         let facts = apply::facts(&tools.spec, &observed, &tools.s3)?;
         (tools.spec, facts)
     };
-    let rendered = rendered(&spec, &facts, args.target, keyring.as_ref())?;
+    let rendered = match args.target {
+        Target::Helm => for_helm(&spec, &facts, keyring.as_ref())?,
+        Target::Compose => for_compose(&spec, &facts, keyring.as_ref())?,
+        Target::Local => for_here(&spec, &facts, args, keyring.as_ref())?,
+    };
     write(&args.out, &rendered)?;
     for path in rendered.files.keys() {
         say(&args.out.join(path).display().to_string());
     }
+    if args.target == Target::Local {
+        complain(&format!(
+            "Next: redis-tls-proxy run --config {}; clients give the password in {}.",
+            args.out.join(LOCAL_FOLDER).join("proxy.yaml").display(),
+            shared.keyring.join(Entry::ClientPassword.file()).display()
+        ));
+    }
     Ok(DONE)
 }
 
-/// All files, or every reason why not. What is made of secrets goes into the keyring.
-pub(super) fn rendered(spec: &Spec, facts: &Facts, target: Target, keyring: Option<&Keyring>) -> Result<Rendered> {
+/// For Helm: all files, or every reason why not. What is made of secrets goes into the keyring.
+pub(super) fn for_helm(spec: &Spec, facts: &Facts, keyring: Option<&Keyring>) -> Result<Rendered> {
     let values = spec.harbor.values.as_deref().map(read_values).transpose()?;
-    let rendered = match target {
-        Target::Helm => helm(spec, facts, values.as_ref()),
-        Target::Compose => compose(spec, facts),
-    };
-    let mut rendered = rendered.map_err(nothing_written)?;
-    rendered.warnings.extend(try_out(spec, facts, target, keyring)?);
-    match keyring {
-        Some(keyring) => rendered.warnings.extend(write_secrets(spec, facts, target, keyring)?),
+    let rendered = helm(spec, facts, values.as_ref()).map_err(nothing_written)?;
+    whole(spec, facts, facts.cluster.nodes, keyring, rendered, |keyring| {
+        let file = secret_values(spec, |entry| keyring.get(entry).ok().flatten())?;
+        Ok(file.map(|values| (secrets::VALUES_FILE, values)))
+    })
+}
+
+/// For Harbor's own installer, where one proxy is all there is.
+fn for_compose(spec: &Spec, facts: &Facts, keyring: Option<&Keyring>) -> Result<Rendered> {
+    let rendered = compose(spec, facts).map_err(nothing_written)?;
+    whole(spec, facts, 1, keyring, rendered, |keyring| {
+        let file = compose_secret(spec, facts, |entry| keyring.get(entry).ok().flatten())?;
+        Ok(Some((COMPOSE_SECRET_FILE, file)))
+    })
+}
+
+/// With the proxy's own judgement of its configuration, the facts, and the file that is made of secrets where the target needs one.
+fn whole(
+    spec: &Spec,
+    facts: &Facts,
+    proxies: u32,
+    keyring: Option<&Keyring>,
+    mut rendered: Rendered,
+    secret_file: impl Fn(&Keyring) -> Result<Option<(&'static str, SecretString)>, Vec<String>>,
+) -> Result<Rendered> {
+    let budget = Budget::new(spec, facts, proxies).map_err(|problem| nothing_written(vec![problem]))?;
+    let complete = keyring.filter(|keyring| lacking(Some(keyring)).is_empty());
+    rendered.warnings.extend(try_out(facts, &budget, &Place::pod(&spec.namespace), complete)?);
+    match keyring.map(|keyring| (keyring, secret_file(keyring))) {
+        Some((keyring, Ok(Some((name, content))))) => keyring.put_file(name, &content)?,
+        Some((_, Ok(None))) => {}
+        Some((_, Err(lacks))) => {
+            rendered.warnings.push(format!("the keyring lacks {}: run `doks-harbor apply`, then render again", lacks.join(", ")));
+        }
         None => rendered.warnings.push("there is no keyring: what is made of secrets was not written".to_owned()),
     }
     rendered.files.insert("facts.json".to_owned(), facts.to_json() + "\n");
     Ok(rendered)
 }
 
-/// Lets the proxy's own code judge its configuration; with the keyring's passwords where it has them.
-fn try_out(spec: &Spec, facts: &Facts, target: Target, keyring: Option<&Keyring>) -> Result<Vec<String>> {
-    let proxies = if target == Target::Compose { 1 } else { facts.cluster.nodes };
-    let budget = Budget::new(spec, facts, proxies).map_err(|problem| nothing_written(vec![problem]))?;
-    let scratch = tempfile::tempdir().context("no temporary folder")?;
-    let complete = keyring.filter(|keyring| proxy::PASSWORDS.iter().all(|entry| matches!(keyring.get(*entry), Ok(Some(_)))));
-    proxy::check(facts, &budget, complete.map(Keyring::folder), scratch.path()).map_err(nothing_written)
+/// For a proxy on this machine: its paths are whole, so that it can be started from anywhere.
+fn for_here(spec: &Spec, facts: &Facts, args: &Render, keyring: Option<&Keyring>) -> Result<Rendered> {
+    let lacks = lacking(keyring);
+    let Some(keyring) = keyring.filter(|_| lacks.is_empty()) else {
+        bail!("the proxy would read these from the keyring, which lacks them: {}; run `doks-harbor apply` first", lacks.join(", "));
+    };
+    let absolute = |path: &Path| std::path::absolute(path).with_context(|| format!("{} cannot be used", path.display()));
+    let mut place = Place::here(&absolute(&args.out)?.join(LOCAL_FOLDER), &absolute(keyring.folder())?);
+    place.redis = args.redis_listen.clone().unwrap_or(place.redis);
+    place.postgres = args.postgres_listen.clone().unwrap_or(place.postgres);
+    let warnings = try_out(facts, &local_budget(spec), &place, Some(keyring))?;
+    Ok(Rendered { warnings, ..local(spec, facts, &place) })
 }
 
-/// The file that is made of secrets, where the target needs one: into the keyring.
-fn write_secrets(spec: &Spec, facts: &Facts, target: Target, keyring: &Keyring) -> Result<Option<String>> {
-    let secret = |entry| keyring.get(entry).ok().flatten();
-    let file = match target {
-        Target::Helm => secret_values(spec, secret).map(|values| values.map(|values| (secrets::VALUES_FILE, values))),
-        Target::Compose => compose_secret(spec, facts, secret).map(|fragment| Some((COMPOSE_SECRET_FILE, fragment))),
-    };
-    match file {
-        Ok(Some((name, content))) => keyring.put_file(name, &content)?,
-        Ok(None) => {}
-        Err(lacks) => return Ok(Some(format!("the keyring lacks {}: run `doks-harbor apply`, then render again", lacks.join(", ")))),
-    }
-    Ok(None)
+/// What the proxy reads and the keyring has not.
+fn lacking(keyring: Option<&Keyring>) -> Vec<&'static str> {
+    let lacks = |entry: &Entry| !matches!(keyring.map(|keyring| keyring.get(*entry)), Some(Ok(Some(_))));
+    proxy::PASSWORDS.into_iter().filter(lacks).map(Entry::file).collect()
+}
+
+/// Lets the proxy's own code judge its configuration; with the keyring's passwords where it has them.
+fn try_out(facts: &Facts, budget: &Budget, place: &Place, keyring: Option<&Keyring>) -> Result<Vec<String>> {
+    let scratch = tempfile::tempdir().context("no temporary folder")?;
+    proxy::check(facts, budget, place, keyring.map(Keyring::folder), scratch.path()).map_err(nothing_written)
 }
 
 fn nothing_written(problems: Vec<String>) -> anyhow::Error {
-    anyhow::anyhow!("nothing was written:\n{}", problems.join("\n"))
+    let lines: String = problems.into_iter().map(|problem| format!("\n{problem}")).collect();
+    anyhow::anyhow!("nothing was written:{lines}")
 }
 
 fn read_values(path: &Path) -> Result<serde_json::Value> {

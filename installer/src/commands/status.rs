@@ -20,6 +20,9 @@ struct Line {
     name: String,
     state: String,
     details: Vec<String>,
+    /// Where it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,7 +60,7 @@ fn report(spec: &Spec, observed: &Observed) -> Report {
     let state = format!("{:?}", cluster.status.state).to_lowercase();
     let details = vec![cluster.region.clone(), format!("version {}", cluster.version), format!("{nodes} nodes")];
     let resources = vec![
-        Line { what: "DOKS cluster", name: cluster.name.clone(), state, details },
+        Line { what: "DOKS cluster", name: cluster.name.clone(), state, details, address: None },
         database(&Wanted::postgres(spec, &observed.names), &observed.postgres),
         database(&Wanted::valkey(spec, &observed.names), &observed.valkey),
         bucket(spec, observed),
@@ -71,7 +74,7 @@ fn database(wanted: &Wanted<'_>, seen: &ObservedDatabase) -> Line {
     let what = wanted.kind;
     let Some(there) = &seen.cluster else {
         let state = if seen.other_kind.is_some() { "something else" } else { "missing" };
-        return Line { what, name: wanted.name.clone(), state: state.to_owned(), details: Vec::new() };
+        return Line { what, name: wanted.name.clone(), state: state.to_owned(), details: Vec::new(), address: None };
     };
     let state = match there.status {
         DatabaseStatus::Other => "busy".to_owned(),
@@ -81,13 +84,15 @@ fn database(wanted: &Wanted<'_>, seen: &ObservedDatabase) -> Line {
         format!("{} {}", there.engine.word(), there.version.as_deref().unwrap_or("?")),
         format!("{} x {}", there.num_nodes, there.size),
     ];
-    if let Some(to) = &there.private_connection {
-        details.push(format!("{}:{}", to.host, to.port));
-    }
+    let address = there.private_connection.as_ref().map(|to| format!("{}:{}", to.host, to.port));
     if seen.online().is_some() {
-        details.push(if seen.rules.is_empty() { "open to everybody".to_owned() } else { format!("{} firewall rules", seen.rules.len()) });
+        details.push(match seen.rules.len() {
+            0 => "open to everybody".to_owned(),
+            1 => "1 firewall rule".to_owned(),
+            rules => format!("{rules} firewall rules"),
+        });
     }
-    Line { what, name: there.name.clone(), state, details }
+    Line { what, name: there.name.clone(), state, details, address }
 }
 
 fn bucket(spec: &Spec, observed: &Observed) -> Line {
@@ -98,15 +103,17 @@ fn bucket(spec: &Spec, observed: &Observed) -> Line {
         BucketSight::Forbidden => "closed to our key",
     };
     let details = observed.spaces.region.iter().cloned().collect();
-    Line { what: "Spaces bucket", name: bucket_name(spec, &observed.names), state: state.to_owned(), details }
+    Line { what: "Spaces bucket", name: bucket_name(spec, &observed.names), state: state.to_owned(), details, address: None }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(118);
+        // Not wrapped: a name that is cut in two cannot be copied.
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         for line in &self.resources {
-            table.add_row([line.what.to_owned(), line.name.clone(), line.state.clone(), line.details.join(", ")]);
+            let details: Vec<_> = std::iter::once(line.details.join(", ")).chain(line.address.clone()).collect();
+            table.add_row([line.what.to_owned(), line.name.clone(), line.state.clone(), details.join("\n")]);
         }
         writeln!(f, "{}", table.trim_fmt())?;
         if self.drift.is_empty() {

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 mod budget;
 mod compose;
+mod local;
 mod manifests;
 mod merge;
 mod next;
@@ -25,6 +26,7 @@ mod yaml;
 
 pub use budget::Budget;
 pub use compose::{SECRET_FILE as COMPOSE_SECRET_FILE, compose, secret as compose_secret};
+pub use local::{FOLDER as LOCAL_FOLDER, budget as local_budget, local};
 pub use next::CHART_REPOSITORY;
 pub use secrets::values as secret_values;
 pub use values::{Reached, reached};

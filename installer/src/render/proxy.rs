@@ -21,6 +21,9 @@ pub const PASSWORDS: [Entry; 3] = [Entry::ClientPassword, Entry::PostgresPasswor
 /// Connections to Valkey for each proxy: lanes, and one for each client that blocks or subscribes. The smallest plan has thousands.
 const VALKEY_POOL: u32 = 64;
 
+/// Of a proxy outside the fleet.
+const LEFT_TO_OTHERS: &str = "Those that the proxies in the cluster leave to others: proxy.reserve_connections of doks-harbor.yaml.";
+
 /// Where a proxy runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -36,6 +39,8 @@ pub struct Place {
     pub admin: String,
     /// DNS name with an address for each proxy of the fleet; none: it is alone.
     pub peers: Option<String>,
+    /// Somebody sits before it: its log is text, and Ctrl-C ends it without waiting for a Service to notice.
+    pub attended: bool,
 }
 
 impl Place {
@@ -49,6 +54,7 @@ impl Place {
             postgres: "0.0.0.0:5432".to_owned(),
             admin: "0.0.0.0:9090".to_owned(),
             peers: Some(format!("{}.{namespace}.svc.cluster.local.", super::manifests::PEERS)),
+            attended: false,
         }
     }
 
@@ -62,6 +68,7 @@ impl Place {
             postgres: "127.0.0.1:5432".to_owned(),
             admin: "127.0.0.1:9090".to_owned(),
             peers: None,
+            attended: true,
         }
     }
 
@@ -77,9 +84,11 @@ pub fn configuration(facts: &Facts, budget: &Budget, place: &Place) -> String {
     document.head("Configuration of redis-tls-proxy for Harbor. Every setting: proxy/proxy.example.yaml; check it with");
     document.head("  redis-tls-proxy validate --config proxy.yaml --explain");
     document.set("admin", place.admin.as_str());
-    document.set("log_format", "json");
-    document.explain("drain_delay", "Together below the pod's terminationGracePeriodSeconds.", "5s");
-    document.set("drain_timeout", "20s");
+    if !place.attended {
+        document.set("log_format", "json");
+        document.explain("drain_delay", "Together below the pod's terminationGracePeriodSeconds.", "5s");
+        document.set("drain_timeout", "20s");
+    }
     document.explain("client_auth", "Harbor knows this password; those of the databases are known to the proxy alone.", "password");
     document.set("client_password_file", place.secret(Entry::ClientPassword));
     document.set("listeners", json!([valkey(facts, place), postgres(facts, budget, place)]));
@@ -89,7 +98,8 @@ pub fn configuration(facts: &Facts, budget: &Budget, place: &Place) -> String {
     }
     document.note("listeners.1.pool", "A connection is lent for a transaction.");
     let counted = if budget.total.is_some() { "listeners.1.pool_budget_total" } else { "listeners.1.pool_size" };
-    document.note(counted, &budget.explain());
+    let division = || if place.attended { LEFT_TO_OTHERS.to_owned() } else { budget.explain() };
+    document.note(counted, &division());
     if facts.postgres.ca.is_some() {
         document.note("listeners.1.ca_only", "PostgreSQL's certificate is signed by an authority of the project's own, and by no other.");
     }
@@ -160,14 +170,14 @@ pub fn authorities(facts: &Facts) -> Vec<(&'static str, &str)> {
     of.into_iter().filter_map(|(file, ca)| Some((file, ca.as_deref()?))).collect()
 }
 
-/// Lets the proxy's own code judge the configuration, with the keyring's files in the places of those that the pod will have; without a keyring
+/// Lets the proxy's own code judge the configuration of a place, with the keyring's files for those that the place will have; without a keyring
 /// with stand-ins, and then only the secrets themselves are not judged. This one reads and writes files: `scratch` is an empty folder.
 ///
 /// # Errors
 /// Every mistake in the proxy's words. What it only warns about is returned.
-pub fn check(facts: &Facts, budget: &Budget, keyring: Option<&Path>, scratch: &Path) -> Result<Vec<String>, Vec<String>> {
+pub fn check(facts: &Facts, budget: &Budget, place: &Place, keyring: Option<&Path>, scratch: &Path) -> Result<Vec<String>, Vec<String>> {
     let Place { config, secret, .. } = Place::here(scratch, keyring.unwrap_or(scratch));
-    let place = Place { config, secret, ..Place::pod("harbor") };
+    let place = Place { config, secret, ..place.clone() };
     let file = scratch.join("proxy.yaml");
     let write = || -> std::io::Result<()> {
         for (name, pem) in authorities(facts) {
