@@ -231,7 +231,10 @@ async fn a_refusal_in_html_is_not_repeated_and_one_with_escapes_is_tamed() {
     };
     fake.fault(At::Any, html);
     let text = client(&fake).account().await.unwrap_err().to_string();
-    assert_eq!(text, "GET /v2/account: Forbidden, with no words that can be read (403 error, request id-of-the-header)");
+    assert_eq!(
+        text,
+        "GET /v2/account: Forbidden, with no words that can be read (403 error, request id-of-the-header); give the token the scope account:read"
+    );
     let escapes = json!({ "id": "x", "message": format!("\u{1b}[2J\r\nhello {}", "y".repeat(100_000)) }).to_string();
     fake.fault(At::Any, Fault::Answer { status: 400, headers: Vec::new(), body: escapes.into_bytes() });
     let text = client(&fake).account().await.unwrap_err().to_string();

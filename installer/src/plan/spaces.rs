@@ -33,8 +33,10 @@ pub(super) fn bucket(spec: &Spec, observed: &Observed, refusals: &mut Vec<String
             item.seconds = 60;
             let new = !adopted && seen.bucket != BucketSight::Forbidden;
             item.cents_per_month = new.then_some(Some(cost::SPACES));
-            item.notes.push(format!("in {region}, private; a key for this bucket alone"));
-            if spec.spaces.keys.is_none() {
+            if spec.spaces.keys.is_some() {
+                item.notes.push(format!("in {region}, private; with your own key"));
+            } else {
+                item.notes.push(format!("in {region}, private; a key for this bucket alone"));
                 item.notes.push("made with a key that may do everything and is deleted a minute later".to_owned());
             }
             item.steps.push(Step::MakeBucket { bucket, region, adopted });

@@ -90,8 +90,8 @@ impl fmt::Display for Step {
             Self::SetNoEviction => f.write_str("set the eviction policy noeviction"),
             Self::SetMaintenance { window } => write!(f, "set the maintenance window to {} {} UTC", window.day, window.hour),
             Self::KeepPassword => f.write_str("put its password into the keyring"),
-            Self::MakeBucket { adopted: true, .. } => f.write_str("make a key for it, and prove that it works"),
-            Self::MakeBucket { .. } => f.write_str("create it; abort unfinished uploads after 7 days; make a key, and prove that it works"),
+            Self::MakeBucket { adopted: true, .. } => f.write_str("claim it for this cluster; prove that its key works"),
+            Self::MakeBucket { .. } => f.write_str("create it; abort unfinished uploads after 7 days; prove that its key works"),
             Self::RemoveKey { access_key, why } => write!(f, "delete the key {access_key}: {why}"),
         }
     }
