@@ -176,7 +176,7 @@ pub struct Rotate {
     /// Do not ask.
     #[arg(long, short = 'y')]
     pub yes: bool,
-    /// Of `admin`: where Harbor answers, such as https://harbor.example.com.
+    /// Of `admin`: the https URL at which Harbor answers.
     #[arg(long, value_name = "URL")]
     pub harbor: Option<String>,
 }
