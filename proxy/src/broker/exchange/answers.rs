@@ -229,7 +229,7 @@ impl Exchange<'_> {
             Some(Expect::Parse { undo: Undo::NameAndPlace(_, _, (number, place)) | Undo::Place((number, place)), .. })
                 if !self.server.prepared.confirm(number, place) =>
             {
-                self.server.orphans.push(place);
+                self.parsed_elsewhere(number, place);
             }
             Some(Expect::Parse { undo: Undo::Duplicate(taken), .. }) => self.taken_after_all(*taken),
             _ => {}

@@ -60,6 +60,19 @@ impl Exchange<'_> {
         self.put_back(&name, Some(statement));
     }
 
+    /// The server has prepared what is not known by that name (any more).
+    pub(super) fn parsed_elsewhere(&mut self, number: u64, place: u32) {
+        let mut undos = self.server.replies.iter_mut().filter_map(Expect::undo_mut);
+        // What drops all statements has been sent since: it goes with them, or comes back with them.
+        let is_dropped = undos.any(|undo| match undo {
+            Undo::All(all) => all.1.confirm(number, place),
+            _ => false,
+        });
+        if !is_dropped && self.server.prepared.has(number) {
+            self.server.orphans.push(place);
+        }
+    }
+
     /// What the client's settings make of a text. Reading them all takes longer than all else here, so it is done when they change.
     fn meaning(&mut self) -> u128 {
         match &self.client.meaning {

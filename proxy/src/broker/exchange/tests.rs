@@ -2,6 +2,7 @@
 
 mod alike;
 mod model;
+mod names;
 mod script;
 
 use std::rc::Rc;

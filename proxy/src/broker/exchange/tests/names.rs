@@ -1,0 +1,24 @@
+//! What the client and the connection call statements when what was to drop them fails, or is heard late.
+
+use super::*;
+
+fn named(portal: &str, name: &str) -> Vec<u8> {
+    msg(b'B', format!("{portal}\0{name}\0\0\0\0\0\0\0").as_bytes())
+}
+
+#[test]
+fn what_was_to_be_dropped_and_comes_back_is_no_orphan() {
+    let mut pair = Pair::new();
+    pair.send(&[
+        parse("a", "SELECT 1"),
+        parse("b", "DISCARD ALL"),
+        bind("b"),
+        named("p", "nobody"),
+        execute(),
+        parse("a", "SELECT 1"),
+        sync(),
+    ]);
+    pair.answer(&[ok1(), ok1(), ok2(), error("26000", ""), ready(b'I')]);
+    let (up, _) = pair.send(&[bind("a"), execute(), sync()]);
+    assert_eq!(up, [bind("_rtp_1"), execute(), sync()].concat());
+}
