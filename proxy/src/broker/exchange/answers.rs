@@ -279,6 +279,7 @@ impl Exchange<'_> {
             self.client.names = super::Names::default();
             self.server.traces |= crate::postgres::traces::Traces::SETTING;
         }
+            self.remember_names_due();
     }
 
     /// ReadyForQuery.

@@ -71,6 +71,18 @@ impl Exchange<'_> {
     fn take_back_expect(&mut self, mut expect: Expect) {
         if let Some(undo) = expect.undo_mut() {
             self.take_back(std::mem::take(undo));
+    /// All names are about to be forgotten: errors that are on their way may be about some.
+    pub(super) fn remember_names_due(&mut self) {
+        let mut numbers: Vec<u64> = self.server.replies.iter().filter_map(Expect::statement).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        for number in numbers {
+            if let Some(name) = self.client.names.name_of(number).map(Box::from) {
+                self.client.lost.push((number, name));
+            }
+        }
+    }
+
         }
     }
 

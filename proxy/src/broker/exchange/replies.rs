@@ -54,6 +54,14 @@ pub(super) enum Expect {
 impl Expect {
     /// What is taken back if the server skips it, where there is anything.
     pub(super) fn undo_mut(&mut self) -> Option<&mut Undo> {
+    /// The number of the statement that it is about.
+    pub(super) fn statement(&self) -> Option<u64> {
+        match self {
+            Self::Bind(number, _) | Self::DescribeStatement(number) => *number,
+            _ => None,
+        }
+    }
+
         match self {
             Self::Parse { undo, .. }
             | Self::Forgets(undo)

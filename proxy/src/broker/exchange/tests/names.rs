@@ -22,3 +22,14 @@ fn what_was_to_be_dropped_and_comes_back_is_no_orphan() {
     let (up, _) = pair.send(&[bind("a"), execute(), sync()]);
     assert_eq!(up, [bind("_rtp_1"), execute(), sync()].concat());
 }
+
+#[test]
+fn an_error_names_a_statement_that_has_just_been_dropped_as_the_client_does() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("b", "SELECT 1"), sync()]);
+    pair.answer(&[ok1(), ready(b'I')]);
+    pair.send(&[query("SELECT 1; DEALLOCATE ALL"), bind("b"), sync()]);
+    let gone = msg(b'E', b"SERROR\0VERROR\0C26000\0Mprepared statement \"_rtp_1\" does not exist\0\0");
+    let heard = pair.answer(&[complete("SELECT 1"), complete("DEALLOCATE ALL"), ready(b'I'), gone, ready(b'I')]);
+    assert!(String::from_utf8_lossy(&heard).contains("Mprepared statement \"b\" does not exist\0"), "{}", heard.escape_ascii());
+}
