@@ -16,7 +16,10 @@ impl Exchange<'_> {
         self.server.failed = true;
         self.server.answered = true;
         // It was committed at once, whatever fails behind it.
-        self.server.done.retain(|follow| *follow == Follow::DiscardAll);
+        self.server.done.retain_mut(|done| {
+            done.in_batch = false;
+            done.follow == Follow::DiscardAll
+        });
         self.server.copying = false;
         let code = SqlState::of_error(body);
         let code = code.as_ref().map_or("", SqlState::as_str);
@@ -68,9 +71,6 @@ impl Exchange<'_> {
         Some([before, name, ours.get(end..)?].concat())
     }
 
-    fn take_back_expect(&mut self, mut expect: Expect) {
-        if let Some(undo) = expect.undo_mut() {
-            self.take_back(std::mem::take(undo));
     /// All names are about to be forgotten: errors that are on their way may be about some.
     pub(super) fn remember_names_due(&mut self) {
         let mut numbers: Vec<u64> = self.server.replies.iter().filter_map(Expect::statement).collect();
@@ -83,6 +83,9 @@ impl Exchange<'_> {
         }
     }
 
+    fn take_back_expect(&mut self, mut expect: Expect) {
+        if let Some(undo) = expect.undo_mut() {
+            self.take_back(std::mem::take(undo));
         }
     }
 

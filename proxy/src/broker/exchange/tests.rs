@@ -3,6 +3,7 @@
 mod alike;
 mod model;
 mod names;
+mod returns;
 mod script;
 
 use std::rc::Rc;
