@@ -35,7 +35,7 @@ impl Exchange<'_> {
         }
         let text = self.in_the_clients_words(code, body);
         let (mut skipped, has_sync) = self.server.replies.skip_to_sync();
-        if let Some(Expect::Parse { undo: Undo::Name(name, was), .. }) = skipped.last_mut()
+        if let Some(Expect::Parse { undo: Undo::Name(name, was) | Undo::NameAndPlace(name, was, _), .. }) = skipped.last_mut()
             && name.is_empty()
         {
             // The server forgets the old unnamed statement before it looks at the new one.

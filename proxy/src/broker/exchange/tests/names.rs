@@ -33,3 +33,18 @@ fn an_error_names_a_statement_that_has_just_been_dropped_as_the_client_does() {
     let heard = pair.answer(&[complete("SELECT 1"), complete("DEALLOCATE ALL"), ready(b'I'), gone, ready(b'I')]);
     assert!(String::from_utf8_lossy(&heard).contains("Mprepared statement \"b\" does not exist\0"), "{}", heard.escape_ascii());
 }
+
+#[test]
+fn a_parse_without_a_name_that_fails_leaves_none_behind() {
+    let mut pair = Pair::new();
+    // The second time a text is worth a name on the connection.
+    for round in 0..2 {
+        pair.send(&[parse("", "SELECT 1"), sync()]);
+        pair.answer(&[ok1(), ready(b'I')]);
+        pair.send(&[parse("", "SELEC 1"), sync()]);
+        pair.answer(&[error("42601", ""), ready(b'I')]);
+        let (up, _) = pair.send(&[bind(""), sync()]);
+        assert!(up.ends_with(&[close(""), bind(""), sync()].concat()), "round {round}: {}", up.escape_ascii());
+        pair.answer(&[ok3(), error("26000", ""), ready(b'I')]);
+    }
+}
