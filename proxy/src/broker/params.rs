@@ -69,6 +69,11 @@ impl Params {
         self.reported.get(key.as_slice()).or_else(|| self.asked.get(key.as_slice())).map(|entry| &*entry.value)
     }
 
+    /// What is asked for is what `others` ask for.
+    pub fn ask_as(&mut self, others: &Self) {
+        self.asked.clone_from(&others.asked);
+    }
+
     /// Nothing is asked for any more.
     pub fn forget_asked(&mut self) {
         self.asked.clear();

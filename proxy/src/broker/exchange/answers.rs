@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::replies::{Expect, Note, Undo};
+use super::replies::{Done, Expect, Note, Undo};
 use super::wire::header;
 use super::{Exchange, HEADER_BYTES, Lost, Unit};
 use crate::postgres::reply;
@@ -190,6 +190,10 @@ impl Exchange<'_> {
             return Ok(false);
         }
         self.say_what_is_ours(&mut said.before);
+        if self.returned(kind) {
+            self.say_what_is_ours(&mut said.after);
+            return Ok(false);
+        }
         let pass = match kind {
             b'E' => return Ok(self.error(body, said)),
             b'Z' => return self.ready(body, said),
@@ -224,12 +228,12 @@ impl Exchange<'_> {
         match self.server.replies.pop() {
             Some(Expect::Execute(note)) if kind == b'C' => {
                 self.completed(body, note.as_deref());
-                self.server.done.extend(note.and_then(|note| note.follow));
+                self.server.done.extend(note.and_then(|note| note.follow).map(|follow| Done { follow, in_batch: true }));
             }
             Some(Expect::Parse { undo: Undo::NameAndPlace(_, _, (number, place)) | Undo::Place((number, place)), .. })
                 if !self.server.prepared.confirm(number, place) =>
             {
-                self.server.orphans.push(place);
+                self.parsed_elsewhere(number, place);
             }
             Some(Expect::Parse { undo: Undo::Duplicate(taken), .. }) => self.taken_after_all(*taken),
             _ => {}
@@ -263,7 +267,7 @@ impl Exchange<'_> {
         match note.as_deref() {
             // Its tag follows with ReadyForQuery, which says whether it may.
             Some(Note { stand_in: Some(_), .. }) => return false,
-            Some(Note { follow: Some(follow), .. }) => self.server.done.push(follow.clone()),
+            Some(Note { follow: Some(follow), .. }) => self.server.done.push(Done { follow: follow.clone(), in_batch: false }),
             _ => {}
         }
         self.server.answered = true;
@@ -272,8 +276,10 @@ impl Exchange<'_> {
 
     /// Statements may have gone by a command that stood among others.
     fn completed(&mut self, tag: &[u8], note: Option<&Note>) {
+        self.server.rolled_back |= tag == b"ROLLBACK\0";
         let followed = note.is_some_and(|note| !matches!(note.undo, Undo::Nothing));
         if self.client.rewrites && !followed && (tag == b"DEALLOCATE ALL\0" || tag == b"DISCARD ALL\0") {
+            self.remember_names_due();
             drop(self.server.prepared.clear());
             self.server.unnamed = None;
             self.client.names = super::Names::default();
@@ -305,11 +311,13 @@ impl Exchange<'_> {
             _ => return Err(Lost("ReadyForQuery that nobody has asked for")),
         }
         self.server.copying = false;
+        self.server.returns &= !self.server.replies.is_empty();
         self.server.rounds.queries += 1;
         self.server.rounds.transactions += u32::from(status == b'I');
         if !done.is_empty() {
-            self.follow(done, before == b'I' && status == b'I', &mut said.before);
+            self.follow(done, before != b'I' || status != b'I', &mut said.before);
         }
+        self.server.rolled_back = false;
         self.server.answered = true;
         self.say_what_is_ours(&mut said.after);
         Ok(true)

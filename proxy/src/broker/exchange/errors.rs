@@ -16,7 +16,10 @@ impl Exchange<'_> {
         self.server.failed = true;
         self.server.answered = true;
         // It was committed at once, whatever fails behind it.
-        self.server.done.retain(|follow| *follow == Follow::DiscardAll);
+        self.server.done.retain_mut(|done| {
+            done.in_batch = false;
+            done.follow == Follow::DiscardAll
+        });
         self.server.copying = false;
         let code = SqlState::of_error(body);
         let code = code.as_ref().map_or("", SqlState::as_str);
@@ -32,7 +35,7 @@ impl Exchange<'_> {
         }
         let text = self.in_the_clients_words(code, body);
         let (mut skipped, has_sync) = self.server.replies.skip_to_sync();
-        if let Some(Expect::Parse { undo: Undo::Name(name, was), .. }) = skipped.last_mut()
+        if let Some(Expect::Parse { undo: Undo::Name(name, was) | Undo::NameAndPlace(name, was, _), .. }) = skipped.last_mut()
             && name.is_empty()
         {
             // The server forgets the old unnamed statement before it looks at the new one.
@@ -66,6 +69,18 @@ impl Exchange<'_> {
         let (before, ours) = text.split_at_checked(begin)?;
         let end = ours.iter().skip(OUR_NAME.len()).position(|byte| !byte.is_ascii_digit())? + OUR_NAME.len();
         Some([before, name, ours.get(end..)?].concat())
+    }
+
+    /// All names are about to be forgotten: errors that are on their way may be about some.
+    pub(super) fn remember_names_due(&mut self) {
+        let mut numbers: Vec<u64> = self.server.replies.iter().filter_map(Expect::statement).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        for number in numbers {
+            if let Some(name) = self.client.names.name_of(number).map(Box::from) {
+                self.client.lost.push((number, name));
+            }
+        }
     }
 
     fn take_back_expect(&mut self, mut expect: Expect) {

@@ -36,7 +36,7 @@ pub use plain::Plain;
 pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
-use self::replies::{Expect, Follow, Replies, Undo};
+use self::replies::{Done, Expect, Follow, Replies, Undo};
 use self::requests::Passing;
 use self::statements::{Names, Prepared};
 use self::wire::{Target, message_with_rest};
@@ -85,8 +85,8 @@ pub struct Client {
     skipping: bool,
     /// Names that it had given and that were taken back since the last rest: errors of later batches may still be about them.
     lost: Vec<(u64, Box<[u8]>)>,
-    /// The portal that runs a command which has to be followed.
-    bound: Option<(Box<[u8]>, Follow)>,
+    /// The portals that run a command which has to be followed, as long as they may be there.
+    bound: Vec<(Box<[u8]>, Follow)>,
 }
 
 /// The server's half: what is known of the session on one upstream connection. Stays with the connection when clients change.
@@ -117,6 +117,8 @@ pub struct Server {
     orphans: Vec<u32>,
     /// The server has said its last word.
     ended: bool,
+    /// What is due returns to defaults that are not the client's: nothing is sent behind it before they are put right.
+    returns: bool,
     /// Nothing is sent behind settings before they are right.
     is_careful: bool,
     /// Extended messages have been sent since the last Sync: an implicit transaction may be open.
@@ -128,7 +130,9 @@ pub struct Server {
     /// An ErrorResponse came since the last ReadyForQuery.
     failed: bool,
     /// Commands that have succeeded since the last ReadyForQuery.
-    done: Vec<Follow>,
+    done: Vec<Done>,
+    /// Something was rolled back since then.
+    rolled_back: bool,
     /// A message that has to be whole to be understood, so far.
     partial: BytesMut,
     /// So many bytes of a message from the server pass unread.
@@ -191,7 +195,7 @@ impl Client {
             passing: Passing::default(),
             skipping: false,
             lost: Vec::new(),
-            bound: None,
+            bound: Vec::new(),
         }
     }
 
@@ -221,12 +225,14 @@ impl Server {
             unnamed: None,
             orphans: Vec::new(),
             ended: false,
+            returns: false,
             is_careful: false,
             unsynced: false,
             skipping: false,
             copying: false,
             failed: false,
             done: Vec::new(),
+            rolled_back: false,
             partial: BytesMut::new(),
             pass: 0,
             pass_on: false,
@@ -281,13 +287,19 @@ impl Server {
     /// So much is owed to the client that no more should be asked for.
     #[must_use]
     pub fn owes_much(&self) -> bool {
-        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_UP || self.is_careful && self.awaits_settings()
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_UP || self.has_to_settle()
     }
 
     /// No message more is taken from the client: a few bytes of its can become a long statement that is prepared once more.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_FULL || self.is_careful && self.awaits_settings()
+        self.replies.len() >= MAX_OWED || self.up.len() >= MAX_FULL || self.has_to_settle()
+    }
+
+    /// What is sent now could run under settings that are not the client's.
+    fn has_to_settle(&self) -> bool {
+        let returns = || self.returns && !self.copying && matches!(self.replies.last(), Some(Expect::Query(_) | Expect::Sync));
+        returns() || self.is_careful && self.awaits_settings()
     }
 
     /// The settings for the client are still being put right: nothing of its own runs yet.

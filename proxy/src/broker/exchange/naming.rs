@@ -60,6 +60,19 @@ impl Exchange<'_> {
         self.put_back(&name, Some(statement));
     }
 
+    /// The server has prepared what is not known by that name (any more).
+    pub(super) fn parsed_elsewhere(&mut self, number: u64, place: u32) {
+        let mut undos = self.server.replies.iter_mut().filter_map(Expect::undo_mut);
+        // What drops all statements has been sent since: it goes with them, or comes back with them.
+        let is_dropped = undos.any(|undo| match undo {
+            Undo::All(all) => all.1.confirm(number, place),
+            _ => false,
+        });
+        if !is_dropped && self.server.prepared.has(number) {
+            self.server.orphans.push(place);
+        }
+    }
+
     /// What the client's settings make of a text. Reading them all takes longer than all else here, so it is done when they change.
     fn meaning(&mut self) -> u128 {
         match &self.client.meaning {
@@ -171,7 +184,7 @@ impl Exchange<'_> {
     pub(super) fn bind_to(&mut self, portal: &[u8], name: &[u8], to_come: usize, rest: &[u8]) {
         self.server.unsynced = true;
         // Another takes its place.
-        drop(self.client.bound.take_if(|(bound, _)| **bound == *portal));
+        self.client.bound.retain(|(bound, _)| **bound != *portal);
         let mut undo = Undo::Nothing;
         let mut number = None;
         let target = match self.client.names.find(name).cloned() {
@@ -240,15 +253,20 @@ impl Exchange<'_> {
     pub(super) fn execute(&mut self, message: &[u8]) -> Result<(), Broken> {
         self.server.unsynced = true;
         let mut note = None;
-        let is_it = |portal: &[u8]| string(body(message)).is_some_and(|(name, _)| *name == *portal);
-        if let Some((_, follow)) = self.client.bound.take_if(|(portal, _)| is_it(portal)) {
+        let portal = string(body(message)).map(|(portal, _)| portal);
+        let bound = self.client.bound.iter().position(|(bound, _)| portal == Some(&**bound));
+        if let Some((_, follow)) = bound.map(|at| self.client.bound.remove(at)) {
             if matches!(follow, Follow::ResetAll | Follow::DiscardAll) {
                 self.server.noted = false;
             }
             let undo = if matches!(follow, Follow::DeallocateAll | Follow::DiscardAll) { self.forget_statements() } else { Undo::Nothing };
             note = Some(Box::new(Note { follow: Some(follow), undo, ..Note::default() }));
         }
+        let follow = note.as_deref().and_then(|note: &Note| note.follow.clone());
         self.send(message, Expect::Execute(note));
+        if let Some(follow) = follow {
+            self.return_in_batch(&follow);
+        }
         Ok(())
     }
 

@@ -45,6 +45,8 @@ pub(super) enum Expect {
     Forgets(Undo),
     /// All up to ReadyForQuery is for us: the settings were put right.
     Settings,
+    /// So many answers, not counting rows, are for us: the client's own defaults behind a RESET, within its batch.
+    Return(u8),
     /// All up to ReadyForQuery is for us: what the client has left behind.
     Probe,
     /// What is left of a batch that is sent again: ReadyForQuery.
@@ -52,6 +54,14 @@ pub(super) enum Expect {
 }
 
 impl Expect {
+    /// The number of the statement that it is about.
+    pub(super) fn statement(&self) -> Option<u64> {
+        match self {
+            Self::Bind(number, _) | Self::DescribeStatement(number) => *number,
+            _ => None,
+        }
+    }
+
     /// What is taken back if the server skips it, where there is anything.
     pub(super) fn undo_mut(&mut self) -> Option<&mut Undo> {
         match self {
@@ -101,6 +111,14 @@ impl Follow {
     }
 }
 
+/// A command that has succeeded, and how it was run.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub follow: Follow,
+    /// By an Execute: where it returns to defaults, these are the client's own.
+    pub in_batch: bool,
+}
+
 /// A statement's number, and what it is to be called on the connection.
 pub(super) type Place = (u64, u32);
 
@@ -142,6 +160,12 @@ impl Replies {
     #[must_use]
     pub(super) fn first(&self) -> Option<&Expect> {
         self.due.front()
+    }
+
+    /// The latest.
+    #[must_use]
+    pub(super) fn last(&self) -> Option<&Expect> {
+        self.due.back()
     }
 
     /// The next, to be changed.

@@ -108,6 +108,8 @@ impl Exchange<'_> {
         self.server.answered = false;
         self.statements.next_batch();
         self.client.lost = Vec::new();
+        // Portals end with their transaction.
+        self.client.bound.clear();
         self.close_orphans();
         self.server.doubtful |= std::mem::take(&mut self.server.ask_again);
         self.put_settings_right();
@@ -240,6 +242,9 @@ impl Exchange<'_> {
             None if verdict.resets => self.command(&Command::ResetAll),
             None => None,
         };
+        if let Some(Note { follow: Some(follow), .. }) = &note {
+            self.server.returns |= !self.own_defaults(follow).is_empty();
+        }
         if note.as_ref().is_some_and(|note| note.stand_in.is_some()) {
             // About names only, which the server does not know: a Query that does nothing takes its place, and its fate.
             self.send(&[b'Q', 0, 0, 0, 5, 0], Expect::Query(note.map(Box::new)));
@@ -312,10 +317,6 @@ impl Exchange<'_> {
 
     fn sync(&mut self, message: &[u8]) {
         self.pass_on(message);
-        if self.client.bound.take().is_some() && self.server.status != b'I' {
-            // It may still be run, in its transaction.
-            self.leaves(Traces::SETTING, true);
-        }
         if self.server.copying {
             // The server ignores it: it reads data.
             return;

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use bytes::BytesMut;
 
 use super::idle::AUTHORITY;
-use super::replies::{Expect, Follow, Undo};
-use super::wire::{message_with_rest, our_name};
+use super::replies::{Done, Expect, Follow, Undo};
+use super::wire::{OUR_NAME, message_with_rest, our_name};
 use super::{Exchange, Server};
 use crate::broker::params::Change;
 use crate::postgres::reply;
@@ -15,6 +15,9 @@ use crate::postgres::traces::Traces;
 
 /// Settings changed by one statement at most; PostgreSQL takes 100 arguments, and there are three dozen settings that anybody follows.
 const MAX_CHANGES: usize = 50;
+
+/// So many commands bound to portals are followed at a time.
+const MAX_BOUND: usize = 16;
 
 /// What of [`Traces::PROBED`] is there, in the order of [`PROBES`]. Everything is named with its schema, whatever the client's search path.
 /// Functions and types can be temporary as tables can: whatever it is depends on its schema.
@@ -115,36 +118,101 @@ impl Exchange<'_> {
             Command::Set { name, value: None } => Follow::Default(name.clone()),
             Command::ResetAll => Follow::ResetAll,
         };
-        if self.client.bound.replace((portal.into(), follow)).is_some() {
-            // One is followed at a time.
+        if self.client.bound.len() == MAX_BOUND {
+            // Nobody runs so many in one transaction.
+            drop(self.client.bound.remove(0));
             self.leaves(Traces::SETTING, true);
         }
+        self.client.bound.push((portal.into(), follow));
         (None, Undo::Nothing)
     }
 
-    /// ReadyForQuery has come behind commands that succeeded. `alone`: no transaction was open before nor is one now.
-    pub(super) fn follow(&mut self, done: Vec<Follow>, alone: bool, down: &mut BytesMut) {
-        for follow in done {
+    /// What the server lacks of the client's own defaults when it has returned to its own.
+    pub(super) fn own_defaults(&self, follow: &Follow) -> Vec<Change> {
+        let is_meant = |name: &[u8]| match follow {
+            Follow::Default(one) => one.eq_ignore_ascii_case(name),
+            Follow::ResetAll => !AUTHORITY.contains(&name),
+            Follow::DiscardAll => true,
+            Follow::Set(..) | Follow::DeallocateAll => false,
+        };
+        if !follow.returns_to_defaults() {
+            return Vec::new();
+        }
+        let all = self.server.base.changes_to(&self.client.defaults);
+        all.into_iter().filter(|(name, value)| value.is_some() && is_meant(name)).collect()
+    }
+
+    /// Behind an Execute that returns to the server's defaults: to the client's own, within the same transaction and with the same fate.
+    pub(super) fn return_in_batch(&mut self, follow: &Follow) {
+        let changes = self.own_defaults(follow);
+        // It is committed at once, and what is behind it may be taken back.
+        self.server.returns |= *follow == Follow::DiscardAll && !changes.is_empty();
+        for some in changes.chunks(MAX_CHANGES) {
+            set_within(&mut self.server.up, some);
+            self.server.replies.push(Expect::Return(6));
+        }
+    }
+
+    /// True when it is an answer to [what we have put into a batch](Self::return_in_batch).
+    pub(super) fn returned(&mut self, kind: u8) -> bool {
+        let Some(Expect::Return(left)) = self.server.replies.first_mut() else { return false };
+        match kind {
+            b'D' => return true,
+            b'1' | b'2' | b'3' | b'C' => *left -= 1,
+            _ => return false,
+        }
+        if *left == 0 {
+            drop(self.server.replies.pop());
+        }
+        true
+    }
+
+    /// ReadyForQuery has come behind commands that succeeded. `within`: a transaction was open before or is now.
+    pub(super) fn follow(&mut self, done: Vec<Done>, within: bool, down: &mut BytesMut) {
+        let rolled_back = std::mem::take(&mut self.server.rolled_back);
+        for Done { follow, in_batch } in done {
             match follow {
                 // The server has said so itself, and will say so too when a transaction takes it back.
                 Follow::Set(name, _) if self.server.params.is_reported(&name) => {}
                 // What is prepared was forgotten when it was sent.
                 Follow::DeallocateAll => {}
+                Follow::DiscardAll if in_batch && !rolled_back => {
+                    self.server.forget(self.server.traces);
+                    self.returned_to_own();
+                }
                 Follow::DiscardAll => {
                     self.server.reset();
                     self.client.return_to_defaults(down);
                 }
+                // Whatever transaction was open is over.
+                Follow::ResetAll if !in_batch && self.server.status == b'I' => {
+                    Rc::make_mut(&mut self.server.params).forget_asked();
+                    self.server.forget(Traces::SETTING);
+                    self.client.reset_all(down);
+                    self.share_params();
+                }
                 // A transaction that fails would take it back without a word.
-                _ if !alone => {
+                _ if within || rolled_back => {
                     self.server.traces |= Traces::SETTING;
-                    if follow.returns_to_defaults() {
+                    if follow.returns_to_defaults() && !in_batch {
                         self.return_reported(&follow, down);
+                        self.return_in_transaction(&follow);
                     }
                 }
                 Follow::Set(name, value) => {
                     Rc::make_mut(&mut self.server.params).ask(&name, Some(&value));
                     Rc::make_mut(&mut self.client.params).ask(&name, Some(&value));
                     self.share_params();
+                }
+                Follow::Default(name) if in_batch => {
+                    let value = self.client.defaults.value(&name).map(<[u8]>::to_vec);
+                    Rc::make_mut(&mut self.server.params).ask(&name, value.as_deref());
+                    Rc::make_mut(&mut self.client.params).ask(&name, value.as_deref());
+                    self.share_params();
+                }
+                Follow::ResetAll => {
+                    self.server.forget(Traces::SETTING);
+                    self.returned_to_own();
                 }
                 Follow::Default(name) => {
                     Rc::make_mut(&mut self.server.params).ask(&name, None);
@@ -162,13 +230,26 @@ impl Exchange<'_> {
                     }
                     self.share_params();
                 }
-                Follow::ResetAll => {
-                    Rc::make_mut(&mut self.server.params).forget_asked();
-                    self.server.forget(Traces::SETTING);
-                    self.client.reset_all(down);
-                    self.share_params();
-                }
             }
+        }
+    }
+
+    /// Both have the client's defaults, as far as the server does not say itself what it has.
+    fn returned_to_own(&mut self) {
+        Rc::make_mut(&mut self.server.params).ask_as(&self.client.defaults);
+        Rc::make_mut(&mut self.client.params).ask_as(&self.client.defaults);
+        self.share_params();
+    }
+
+    /// A Query has returned to the server's defaults, and the transaction goes on: it is to go on under the client's own.
+    fn return_in_transaction(&mut self, follow: &Follow) {
+        if self.server.status != b'T' {
+            return;
+        }
+        for some in self.own_defaults(follow).chunks(MAX_CHANGES) {
+            set_within(&mut self.server.up, some);
+            message_with_rest(&mut self.server.up, b'S', 0, |_| {});
+            self.server.replies.push(Expect::Settings);
         }
     }
 
@@ -205,7 +286,7 @@ impl Exchange<'_> {
             Rc::make_mut(&mut self.server.params).report(name, value);
         }
         let silent = match self.server.replies.first() {
-            Some(Expect::Query(Some(note)) | Expect::Execute(Some(note))) => note.follow.as_ref().is_some_and(Follow::returns_to_defaults),
+            Some(Expect::Query(Some(note))) => note.follow.as_ref().is_some_and(Follow::returns_to_defaults),
             _ => false,
         };
         // One that has failed has returned nothing: its transaction is taken back.
@@ -244,7 +325,14 @@ impl Server {
 
 /// `SELECT set_config(…), …` with the values beside the text: nothing of a client's is ever read as SQL. NULL is the default.
 pub(in crate::broker) fn set(up: &mut BytesMut, changes: &[Change]) {
+    set_by(up, b"", changes);
+    message_with_rest(up, b'S', 0, |_| {});
+}
+
+/// Without a Sync; `name` is that of the statement and of the portal.
+fn set_by(up: &mut BytesMut, name: &[u8], changes: &[Change]) {
     message_with_rest(up, b'P', 0, |up| {
+        up.extend_from_slice(name);
         up.extend_from_slice(b"\0SELECT ");
         for index in 0..changes.len() {
             let comma = if index == 0 { "" } else { ", " };
@@ -253,7 +341,9 @@ pub(in crate::broker) fn set(up: &mut BytesMut, changes: &[Change]) {
         up.extend_from_slice(b"\0\0\0");
     });
     message_with_rest(up, b'B', 0, |up| {
-        up.extend_from_slice(b"\0\0\0\0");
+        for part in [name, b"\0", name, b"\0\0\0"] {
+            up.extend_from_slice(part);
+        }
         // At most twice MAX_CHANGES.
         up.extend_from_slice(&u16::try_from(2 * changes.len()).unwrap_or(0).to_be_bytes());
         for (name, value) in changes {
@@ -262,8 +352,28 @@ pub(in crate::broker) fn set(up: &mut BytesMut, changes: &[Change]) {
         }
         up.extend_from_slice(&[0, 0]);
     });
-    message_with_rest(up, b'E', 0, |up| up.extend_from_slice(&[0, 0, 0, 0, 0]));
-    message_with_rest(up, b'S', 0, |_| {});
+    message_with_rest(up, b'E', 0, |up| {
+        up.extend_from_slice(name);
+        up.extend_from_slice(&[0, 0, 0, 0, 0]);
+    });
+}
+
+/// In the midst of what a client does: its unnamed statement and portal stay.
+pub(super) fn set_within(up: &mut BytesMut, changes: &[Change]) {
+    // One that failed may have left it there.
+    close(up, b"S");
+    set_by(up, OUR_NAME, changes);
+    close(up, b"S");
+    close(up, b"P");
+}
+
+/// Close of our own statement or portal.
+fn close(up: &mut BytesMut, what: &[u8]) {
+    message_with_rest(up, b'C', 0, |up| {
+        for part in [what, OUR_NAME, b"\0"] {
+            up.extend_from_slice(part);
+        }
+    });
 }
 
 fn argument(up: &mut BytesMut, value: Option<&[u8]>) {

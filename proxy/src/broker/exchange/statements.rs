@@ -284,15 +284,15 @@ impl Prepared {
         (self.next, evicted)
     }
 
-    /// The server has prepared it under that name. False: it is known by another meanwhile, and this one is of no use. (One that is not known at all
-    /// any more has been closed, or dropped with all others.)
+    /// The server has prepared it under that name. False: it is not known by that.
     pub(super) fn confirm(&mut self, number: u64, name: u32) -> bool {
-        match self.by_number.get_mut(&number) {
-            Some(slot) if slot.name == name => slot.sent = None,
-            Some(_) => return false,
-            None => {}
-        }
-        true
+        let slot = self.by_number.get_mut(&number).filter(|slot| slot.name == name);
+        slot.map(|slot| slot.sent = None).is_some()
+    }
+
+    /// It is prepared, or about to be.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.by_number.contains_key(&number)
     }
 
     /// It has not been prepared under that name.

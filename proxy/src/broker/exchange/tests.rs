@@ -2,6 +2,8 @@
 
 mod alike;
 mod model;
+mod names;
+mod returns;
 mod script;
 
 use std::rc::Rc;

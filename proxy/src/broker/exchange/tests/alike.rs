@@ -246,6 +246,10 @@ impl Worker {
         guest.heard.extend_from_slice(heard);
         guest.check();
         self.rest(who);
+        if !self.guests[who].input.is_empty() && !self.guests[who].wants {
+            // It may have waited for the answer.
+            self.take(who);
+        }
     }
 
     /// As `Visit::rest` does.

@@ -58,8 +58,6 @@ struct Writer<'a> {
     rng: &'a mut Rng,
     id: usize,
     tags: usize,
-    /// Its defaults are not the server's.
-    differs: bool,
     /// Uses statements that become stale.
     stars: bool,
     direct: Session,
@@ -86,7 +84,6 @@ impl Script {
             rng,
             id,
             tags: 0,
-            differs,
             stars,
             direct,
             world: World::default(),
@@ -132,8 +129,7 @@ impl Writer<'_> {
         match self.rng.u8(..100) {
             0..30 => {
                 let text = self.text(true);
-                let followed = self.differs && (text.contains("RESET") || text.contains("DISCARD"));
-                self.send(query(&text), followed.then_some(true));
+                self.send(query(&text), None);
             }
             30..55 => self.usual(),
             55..80 => self.odd(),
@@ -152,7 +148,6 @@ impl Writer<'_> {
         let number = self.rng.u8(1..4);
         let mine = format!("q{}", self.id);
         let name = *self.rng.choice(&["a", "b", "c", mine.as_str()]).unwrap();
-        let in_block = self.direct.is_in_block();
         match self.rng.u8(..36) {
             0..9 => format!("rows {number}{tag}"),
             9..14 => format!("write{tag}"),
@@ -164,11 +159,8 @@ impl Writer<'_> {
             22 | 23 => format!("SET timezone TO 'Z{number}'"),
             24 | 25 => format!("SET work_mem TO '{number}'"),
             26 => format!("SET LOCAL work_mem TO '{number}'"),
-            // The server's defaults are not the client's: what comes behind, before the answer is there, is done under the server's.
-            27 if !(self.differs && (in_block || !alone)) => {
-                (*self.rng.choice(&["RESET timezone", "RESET work_mem", "RESET ALL"]).unwrap()).into()
-            }
-            28 if alone || !self.differs => "DISCARD ALL".into(),
+            27 => (*self.rng.choice(&["RESET timezone", "RESET work_mem", "RESET ALL"]).unwrap()).into(),
+            28 => "DISCARD ALL".into(),
             29 => "DEALLOCATE ALL".into(),
             30 if alone => format!("DEALLOCATE {name}"),
             // While it is asked what a pinned client has left, nothing can be sent once more.
