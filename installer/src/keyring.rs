@@ -233,7 +233,15 @@ impl Keyring {
     /// # Errors
     /// When the folder cannot be written to.
     pub fn forget(&self, entry: Entry) -> Result<()> {
-        let path = self.folder.join(entry.file());
+        self.remove_file(entry.file())
+    }
+
+    /// Removes a file that is made of secrets.
+    ///
+    /// # Errors
+    /// As [`Self::forget`].
+    pub fn remove_file(&self, file: &str) -> Result<()> {
+        let path = self.folder.join(file);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("{} cannot be removed", path.display()))

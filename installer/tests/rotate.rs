@@ -257,3 +257,19 @@ async fn the_admins_password_is_never_lost() {
     assert!(!told.stdout.contains(&kept()) && !told.stderr.contains(&kept()));
     assert!(!desk.path("doks-harbor.keyring/harbor-admin-new-password").exists());
 }
+
+#[tokio::test]
+async fn what_is_made_of_secrets_is_made_anew() {
+    let desk = Desk::with(Fake::builder(), "harbor: {chart: 1.8.1, host: h.example.com}\n").await;
+    desk.apply().await.ends_with(0);
+    let read = |name: &str| desk.read(&format!("doks-harbor.keyring/{name}"));
+    assert!(read("values.secret.yaml").contains(&read("spaces-secret-key")));
+    desk.run(&["render", "--target", "compose"]).await.ends_with(0);
+    assert!(read("harbor.yml").contains(&read("spaces-secret-key")));
+    let told = desk.run(&["rotate", "spaces", "--yes"]).await.ends_with(0);
+    assert!(read("values.secret.yaml").contains(&read("spaces-secret-key")), "a chart of old gets the new key");
+    assert!(!desk.path("doks-harbor.keyring/harbor.yml").exists(), "nobody installs with the old one");
+    for words in ["values.secret.yaml", "render --target compose"] {
+        assert!(told.stdout.contains(words), "{}", told.stdout);
+    }
+}

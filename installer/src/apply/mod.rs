@@ -100,7 +100,6 @@ pub async fn apply(run: &Run<'_>, observed: &Observed, planned: &Plan) -> Result
     }
     let item = |role| planned.item(role).context("the plan lacks a resource");
     let (postgres, valkey, spaces) = (item(Role::Postgres)?, item(Role::Valkey)?, item(Role::Spaces)?);
-    harbor_secrets(run.keyring)?;
     // All are awaited, also when one fails: what the others have begun is finished, and every failure is told.
     let (postgres, valkey, spaces) =
         tokio::join!(database::converge(run, postgres), database::converge(run, valkey), converge_spaces(run, observed, spaces));
@@ -108,6 +107,8 @@ pub async fn apply(run: &Run<'_>, observed: &Observed, planned: &Plan) -> Result
     if let Some(worst) = worst(failures) {
         return Err(worst);
     }
+    // Not before: whoever has lost a keyring must not get another encryption key of Harbor's with the message that says so.
+    harbor_secrets(run.keyring)?;
     let (observed, left) = look_again(run, None).await?;
     if left.items.iter().any(awaits) {
         return Err(TimedOut { what: "a database does not serve".to_owned(), after: run.patience.grace }.into());

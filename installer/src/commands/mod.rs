@@ -122,8 +122,14 @@ fn servers(shared: &Shared) -> Result<(Client, S3)> {
 
 fn read_spec(path: &Path) -> Result<Spec> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("{shown} cannot be read; `doks-harbor init` writes one"))?;
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| usage(format!("{shown} cannot be read ({error}); `doks-harbor init` writes one")))?;
     Spec::read(&text).with_context(|| format!("{shown} has mistakes; nothing was done"))
+}
+
+/// Exit code 64.
+fn usage(why: impl Into<String>) -> anyhow::Error {
+    Mistakes(vec![why.into()]).into()
 }
 
 /// Where there is one; commands that only look make none.

@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use secrecy::SecretString;
 
-use super::{DONE, Tools, complain, keyring, read_spec, say};
+use super::{DONE, Tools, complain, keyring, read_spec, say, usage};
 use crate::apply;
-use crate::cli::{Render, Shared, Target};
+use crate::cli::{Output, Render, Shared, Target};
 use crate::facts::Facts;
 use crate::keyring::{Entry, Keyring};
 use crate::observe::observe;
@@ -20,7 +20,7 @@ use crate::spec::Spec;
 
 pub(super) async fn run(shared: &Shared, args: &Render) -> Result<u8> {
     if args.target != Target::Local && (args.redis_listen.is_some() || args.postgres_listen.is_some()) {
-        bail!("--redis-listen and --postgres-listen belong to --target local: in the cluster the Service has the usual ports");
+        return Err(usage("--redis-listen and --postgres-listen belong to --target local: in the cluster the Service has the usual ports"));
     }
     let keyring = keyring(shared)?;
     let (spec, facts) = if let Some(path) = &args.facts {
@@ -40,9 +40,12 @@ pub(super) async fn run(shared: &Shared, args: &Render) -> Result<u8> {
         Target::Local => for_here(&spec, &facts, args, keyring.as_ref())?,
     };
     write(&args.out, &rendered)?;
-    for path in rendered.files.keys() {
-        say(&args.out.join(path).display().to_string());
+    let paths: Vec<_> = rendered.files.keys().map(|path| args.out.join(path).display().to_string()).collect();
+    if shared.output == Output::Json {
+        say(&serde_json::json!({ "files": paths, "warnings": rendered.warnings }).to_string());
+        return Ok(DONE);
     }
+    say(&paths.join("\n"));
     if args.target == Target::Local {
         complain(&format!(
             "Next: redis-tls-proxy run --config {}; clients give the password in {}.",
@@ -94,6 +97,23 @@ fn whole(
     }
     rendered.files.insert("facts.json".to_owned(), facts.to_json() + "\n");
     Ok(rendered)
+}
+
+/// After a rotation: the files that are made of secrets are made anew, or taken away where that needs more than the keyring. What to do then.
+pub(super) fn refresh_secret_files(spec: &Spec, keyring: &Keyring) -> Result<Option<String>> {
+    let there = |file: &str| keyring.folder().join(file).exists();
+    let mut next = Vec::new();
+    if there(secrets::VALUES_FILE)
+        && let Ok(Some(values)) = secret_values(spec, |entry| keyring.get(entry).ok().flatten())
+    {
+        keyring.put_file(secrets::VALUES_FILE, &values)?;
+        next.push(format!("{} is made anew: give it to helm again.", secrets::VALUES_FILE));
+    }
+    if there(COMPOSE_SECRET_FILE) {
+        keyring.remove_file(COMPOSE_SECRET_FILE)?;
+        next.push(format!("{COMPOSE_SECRET_FILE} held the old secret and is gone: `doks-harbor render --target compose` makes it anew."));
+    }
+    Ok((!next.is_empty()).then(|| next.join(" ")))
 }
 
 /// For a proxy on this machine: its paths are whole, so that it can be started from anywhere.

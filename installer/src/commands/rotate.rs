@@ -1,8 +1,8 @@
 //! `rotate`: a secret changed without anybody noticing.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::{DONE, Tools, agreed, say, unless_stopped};
+use super::{DONE, Tools, agreed, say, unless_stopped, usage};
 use crate::apply::{Patience, Run, Temporary, rotate};
 use crate::cli::{Output, Rotate, Secret, Shared};
 use crate::keyring::Keyring;
@@ -12,7 +12,7 @@ use crate::{harbor_admin, http};
 
 pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
     if args.finish && args.secret != Secret::Spaces {
-        bail!("--finish is the second half of `rotate spaces`");
+        return Err(usage("--finish is the second half of `rotate spaces`"));
     }
     if args.secret == Secret::Admin {
         return admin(shared, args).await;
@@ -36,7 +36,8 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
         }
     };
     unless_stopped(client, &temporary, "`doks-harbor plan` shows what is left to do", work).await?;
-    told(shared, args, next)
+    let stale = super::render::refresh_secret_files(spec, &keyring)?;
+    told(shared, args, &stale.map_or_else(|| next.to_owned(), |stale| format!("{next} {stale}")))
 }
 
 /// What is asked before, and what is to be done after.
@@ -60,7 +61,7 @@ const fn words(args: &Rotate) -> (&'static str, &'static str) {
 
 /// Harbor's own user: needs no DigitalOcean.
 async fn admin(shared: &Shared, args: &Rotate) -> Result<u8> {
-    let Some(harbor) = &args.harbor else { bail!("where is Harbor? say --harbor https://harbor.example.com") };
+    let harbor = args.harbor.as_deref().ok_or_else(|| usage("where is Harbor? say --harbor https://harbor.example.com"))?;
     let keyring = Keyring::open(&shared.keyring)?;
     harbor_admin::rotate(&http::client()?, harbor, &keyring).await?;
     told(shared, args, "Harbor's admin has a new password; it is in the keyring as harbor-admin-password.")
