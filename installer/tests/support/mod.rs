@@ -23,6 +23,8 @@ const LONG: Duration = Duration::from_secs(120);
 pub(crate) struct Desk {
     pub(crate) cloud: Cloud,
     pub(crate) folder: TempDir,
+    /// In place of the fake's own URL: somebody who listens in between.
+    pub(crate) api: Option<String>,
 }
 
 /// What is there when all is done: the account, and the buckets with their objects and whether they have a lifecycle.
@@ -62,7 +64,7 @@ impl Desk {
     pub(crate) async fn with(builder: Builder, spec: &str) -> Self {
         let pem = AUTHORITY.get_or_init(|| Authority::new().unwrap().ca_pem());
         let builder = builder.ca("pg", pem).ca("valkey", pem);
-        let desk = Self { cloud: Cloud::with(builder).await.unwrap(), folder: tempfile::tempdir().unwrap() };
+        let desk = Self { cloud: Cloud::with(builder).await.unwrap(), folder: tempfile::tempdir().unwrap(), api: None };
         desk.spec(spec);
         desk
     }
@@ -98,7 +100,11 @@ impl Desk {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_doks-harbor"));
-        command.args(arguments).args(self.cloud.arguments()).current_dir(self.folder.path()).env_clear();
+        let mut cloud = self.cloud.arguments();
+        if let Some(api) = &self.api {
+            cloud[1].clone_from(api);
+        }
+        command.args(arguments).args(cloud).current_dir(self.folder.path()).env_clear();
         command.env("DIGITALOCEAN_TOKEN", self.cloud.api.token()).env("PATH", "/nowhere").env("HOME", self.folder.path());
         // Whatever may be told by whoever asks for everything.
         command.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "1");
