@@ -1,12 +1,13 @@
 //! The first messages: what a client asks for when it begins, and what it is told about the server.
 
-use crate::pg_modes::message::{message, query, startup};
+use crate::pg_modes::message::{bind, execute, message, parse, query, startup, sync, unnamed};
 use crate::pg_modes::{Bed, Client, Mode, PASSWORD, USER, in_every_mode};
 use tokio::io::AsyncReadExt;
 
 in_every_mode!(
     what_the_server_reports,
     settings_at_startup,
+    a_reset_is_to_settings_at_startup_whatever_is_sent_behind_it,
     settings_that_do_not_exist,
     newer_protocols_are_negotiated,
     a_database_that_does_not_exist,
@@ -66,6 +67,41 @@ async fn settings_at_startup(mode: Mode) {
     assert_eq!(shown(&mut client).await, wanted);
     client.leave().await;
     assert_eq!(shown(&mut bed.client().await).await[..8], defaults[..8]);
+}
+
+async fn a_reset_is_to_settings_at_startup_whatever_is_sent_behind_it(mode: Mode) {
+    let bed = Bed::one(mode).await;
+    let asked: &[(&str, &str)] = &[("timezone", "Asia/Tokyo"), ("search_path", "a, \"B c\", public"), ("options", "-c work_mem=9MB")];
+    let (mut past, mut client) = (bed.past(asked).await, bed.client_with(asked).await);
+    let look = "select current_setting('timezone'), current_setting('search_path'), current_setting('work_mem')";
+    for reset in ["reset work_mem", "reset timezone", "set search_path to default", "reset all", "discard all"] {
+        let change = || vec![query("set work_mem = '1MB'"), query("set timezone = 'UTC'"), query("set search_path = c")];
+        let by_query = vec![query(reset), query(look)];
+        let by_query_unsynced = vec![parse("", "select 1", &[]), query(reset), query(look)];
+        let begin = |end: &str| vec![query("begin"), query(reset), unnamed(look, &[]), sync(), query(end), query(look)];
+        let run = || vec![parse("", reset, &[]), bind("", "", &[]), execute("", 0)];
+        let in_batch = [run(), vec![unnamed(look, &[]), sync(), query(look)]].concat();
+        let in_failed_batch = [run(), vec![unnamed("select 1/0", &[]), sync(), query(look)]].concat();
+        let mut ways = vec![(by_query, 2), (by_query_unsynced, 2), (begin("commit"), 5), (begin("rollback"), 5)];
+        if mode != Mode::Session {
+            // There what an Execute does is not looked at.
+            ways.extend([(in_batch, 2), (in_failed_batch, 2)]);
+        }
+        for (way, rounds) in ways {
+            let mut heard = Vec::new();
+            for one in [&mut past, &mut client] {
+                one.send(&[change(), way.clone()].concat()).await;
+                let all = one.ready_times(3 + rounds).await;
+                // When a setting is reported is the server's own affair.
+                heard.push(all.split(' ').filter(|word| !word.starts_with("S(")).collect::<Vec<_>>().join(" "));
+            }
+            assert_eq!(heard[1], heard[0], "{}", way.concat().escape_ascii());
+            assert_eq!(client.parameters, past.parameters, "{}", way.concat().escape_ascii());
+        }
+        for one in [&mut past, &mut client] {
+            one.query("reset all").await;
+        }
+    }
 }
 
 async fn settings_that_do_not_exist(mode: Mode) {

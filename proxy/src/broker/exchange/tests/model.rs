@@ -463,6 +463,7 @@ impl Session {
                 self.after.get_or_insert_with(|| self.settings.clone());
                 *self.settings.find(name).unwrap() = value.trim_matches('\'').into();
             }
+            ["SET", name, "TO", "DEFAULT"] => self.set(name, None),
             ["SET", name, "TO", value] => self.set(name, Some(value.trim_matches('\''))),
             ["RESET", "ALL"] => {
                 self.set("timezone", None);

@@ -148,7 +148,7 @@ impl Writer<'_> {
         let number = self.rng.u8(1..4);
         let mine = format!("q{}", self.id);
         let name = *self.rng.choice(&["a", "b", "c", mine.as_str()]).unwrap();
-        match self.rng.u8(..36) {
+        match self.rng.u8(..39) {
             0..9 => format!("rows {number}{tag}"),
             9..14 => format!("write{tag}"),
             14 | 15 => format!("fail{tag}"),
@@ -169,6 +169,9 @@ impl Writer<'_> {
             33 if alone => format!("write{tag}; SET work_mem TO '{number}'; rows 1"),
             34 if alone => format!("write{tag}; BEGIN; fail"),
             35 => String::new(),
+            36 => "SET work_mem TO DEFAULT".into(),
+            37 if alone => format!("write{tag}; RESET ALL"),
+            38 if alone => "COMMIT; RESET ALL".into(),
             _ => format!("rows {number}{tag}"),
         }
     }
