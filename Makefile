@@ -3,19 +3,22 @@
 PACKAGES := redis-server redis-tools postgresql postgresql-contrib socat
 BENCH_PACKAGES := stunnel4 haproxy nginx-light libnginx-mod-stream pgbouncer
 CARGO ?= cargo
+# Of `make bench`: release is what is shipped, quick builds in a third of the time.
+PROFILE ?= release
 
 .PHONY: demo test bench lint packages bench-packages clients fmt
 
 demo: packages
-	$(CARGO) build --release --quiet -p redis-tls-proxy -p doks-harbor -p lab --bin redis-tls-proxy --bin doks-harbor --bin demo
-	@./target/release/demo
+	@echo "Building (some minutes the first time) ..."
+	@$(CARGO) build --profile quick -p redis-tls-proxy -p doks-harbor -p lab --bin redis-tls-proxy --bin doks-harbor --bin demo
+	@./target/quick/demo
 
 test: packages clients
 	$(CARGO) test --workspace --no-fail-fast
 
 bench: packages bench-packages
-	$(CARGO) build --release -p redis-tls-proxy -p lab --bin redis-tls-proxy --bin bench
-	./target/release/bench $(BENCH_FLAGS)
+	$(CARGO) build --profile $(PROFILE) -p redis-tls-proxy -p lab --bin redis-tls-proxy --bin bench
+	./target/$(PROFILE)/bench $(BENCH_FLAGS)
 
 lint:
 	$(CARGO) fmt --all --check
