@@ -42,8 +42,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
+pub use crate::wait::Frozen;
 pub use builder::Builder;
-pub use faults::{At, Fault, Frozen, Moment};
+pub use faults::{At, Fault, Moment};
 pub use server::{Exchange, Hook};
 pub use world::{Births, Cluster, Database, Endpoint, Event, Key, Phase, Pool, Project, Region, Rule, User, Vpc, World};
 

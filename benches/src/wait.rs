@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 /// How often a condition is looked at that cannot announce itself.
@@ -29,5 +30,28 @@ pub async fn until_some<T, F: Future<Output = Option<T>>>(what: &str, limit: Dur
             Ok(None) if Instant::now() < deadline => sleep(POLL).await,
             _ => bail!("waited {limit:?} in vain: {what}"),
         }
+    }
+}
+
+/// What tells when a request is held.
+#[derive(Clone, Debug)]
+pub struct Frozen(watch::Receiver<bool>);
+
+impl Frozen {
+    pub(crate) const fn new(reached: watch::Receiver<bool>) -> Self {
+        Self(reached)
+    }
+
+    /// Waits until the request is held; for ever if it never comes.
+    pub async fn reached(&self) {
+        if self.0.clone().wait_for(|reached| *reached).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether it is held, or was.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        *self.0.borrow()
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::wait::Frozen;
+
 /// Which request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum At {
@@ -94,25 +96,6 @@ pub enum Moment {
     AfterCommit,
 }
 
-/// What tells when a request is held.
-#[derive(Clone, Debug)]
-pub struct Frozen(watch::Receiver<bool>);
-
-impl Frozen {
-    /// Waits until the request is held; for ever if it never comes.
-    pub async fn reached(&self) {
-        if self.0.clone().wait_for(|reached| *reached).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Whether it is held, or was.
-    #[must_use]
-    pub fn is_reached(&self) -> bool {
-        *self.0.borrow()
-    }
-}
-
 /// A request, as far as faults care.
 pub(super) struct Seen<'a> {
     pub(super) request: usize,
@@ -170,7 +153,7 @@ impl Faults {
     pub(super) fn freeze(&mut self, at: At, moment: Moment) -> Frozen {
         let (reached, told) = watch::channel(false);
         self.waiting.push(Waiting { at, times: 1, fault: Fault::Freeze(moment), reached: Some(reached) });
-        Frozen(told)
+        Frozen::new(told)
     }
 
     pub(super) fn thaw(&mut self) {

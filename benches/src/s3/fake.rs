@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Grant, OWNER};
+use crate::wait::Frozen;
 use store::{Key, Reply, Store};
 
 /// What goes wrong from now on; counts go down as it happens.
@@ -75,19 +76,6 @@ pub struct Bucket {
     pub uploads: usize,
     /// The document, as it was put.
     pub lifecycle: Option<String>,
-}
-
-/// Tells when the request that [`Fake::hold_at`] named has come.
-#[derive(Clone, Debug)]
-pub struct Held(watch::Receiver<bool>);
-
-impl Held {
-    /// Waits until the request is done and its answer held; for ever if it never comes.
-    pub async fn reached(&self) {
-        if self.0.clone().wait_for(|reached| *reached).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }
 
 /// The running stand-in; gone when dropped.
@@ -150,10 +138,10 @@ impl Fake {
     }
 
     /// Does request number `n` of those that are signed well (from 1, since the start) and never answers it.
-    pub fn hold_at(&self, n: usize) -> Held {
+    pub fn hold_at(&self, n: usize) -> Frozen {
         let (told, tells) = watch::channel(false);
         self.store().hold = Some((n, told));
-        Held(tells)
+        Frozen::new(tells)
     }
 
     /// Method, bucket and object of every request that was signed well, in their order.

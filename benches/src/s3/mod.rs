@@ -7,7 +7,7 @@ mod ceph;
 mod fake;
 
 pub use ceph::Ceph;
-pub use fake::{Bucket, Fake, Faults, Held, Snapshot};
+pub use fake::{Bucket, Fake, Faults, Snapshot};
 
 /// Whose buckets are "ours" in the lab, unless another owner is named.
 pub const OWNER: &str = "us";
