@@ -45,6 +45,12 @@ pub struct Shared {
     /// Context of doctl's configuration.
     #[arg(long, value_name = "NAME", global = true)]
     pub context: Option<String>,
+    /// Kubeconfig of the cluster. Without: credentials that DigitalOcean gives for an hour.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig.
+    #[arg(long, value_name = "NAME", requires = "kubeconfig", global = true)]
+    pub kube_context: Option<String>,
     /// Another DigitalOcean API.
     #[arg(long, value_name = "URL", env = "DIGITALOCEAN_API_URL", default_value = "https://api.digitalocean.com", global = true)]
     pub api_url: String,
@@ -80,10 +86,23 @@ pub enum Command {
     Status(Status),
     /// Write the proxy's configuration, manifests and Harbor's values to a folder.
     Render(Render),
+    /// Prove that Harbor works: push and pull a small image, run a garbage collection that deletes nothing.
+    Smoke(Smoke),
+    /// Make docker, containerd and podman trust this registry: print how, or write the files.
+    Trust(Trust),
+    /// Create or update the Secret with which pods pull images.
+    PullSecret(PullSecret),
+    /// Reach Harbor's web pages through the cluster's API.
+    Open(Open),
+    /// Find what is wrong, with its cure. Changes nothing.
+    Doctor(Doctor),
     /// Change a secret.
     Rotate(Rotate),
     /// Show what would be deleted and what stays; delete what is named.
     Destroy(Destroy),
+    /// What the Job in the cluster runs.
+    #[command(hide = true)]
+    Database(Database),
     /// Print a script for the shell.
     Completions {
         /// For this one.
@@ -120,7 +139,45 @@ pub struct Apply {
     /// Where the rendered files go.
     #[arg(long, value_name = "FOLDER", default_value = "doks-harbor.out")]
     pub out: PathBuf,
+    /// How far to go.
+    #[arg(long, value_enum, value_name = "PHASE", default_value_t = Until::Harbor)]
+    pub until: Until,
 }
+
+/// How far `apply` goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Until {
+    /// What DigitalOcean provides, and the rendered files.
+    Cloud,
+    /// Also the proxy in the cluster.
+    Proxy,
+    /// Also Harbor.
+    Harbor,
+}
+
+/// Of `smoke`.
+#[derive(Debug, Args)]
+pub struct Smoke {}
+
+/// Of `trust`.
+#[derive(Debug, Args)]
+pub struct Trust {}
+
+/// Of `pull-secret`.
+#[derive(Debug, Args)]
+pub struct PullSecret {}
+
+/// Of `open`.
+#[derive(Debug, Args)]
+pub struct Open {}
+
+/// Of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {}
+
+/// Of `database`.
+#[derive(Debug, Args)]
+pub struct Database {}
 
 /// Of `status`.
 #[derive(Debug, Args)]

@@ -30,11 +30,16 @@
 
 pub mod apply;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
+pub mod database;
 pub mod digitalocean;
+pub mod doctor;
 pub mod facts;
+pub mod harbor;
 pub mod harbor_admin;
 pub mod harbor_secrets;
+pub mod helm;
 pub mod http;
 pub mod keyring;
 pub mod names;
@@ -42,7 +47,11 @@ pub mod observe;
 pub mod plan;
 pub mod preflight;
 pub mod progress;
+pub mod pull_secret;
+pub mod registry;
 pub mod render;
+pub mod smoke;
 pub mod spaces;
 pub mod spec;
 pub mod token;
+pub mod trust;

@@ -13,19 +13,26 @@ use serde::Serialize;
 
 use crate::apply::{Temporary, is_late};
 use crate::cli::{Cli, Command, Output, Shared};
+use crate::cluster::{Access, Cluster};
 use crate::digitalocean::Client;
 use crate::keyring::Keyring;
-use crate::observe::S3;
+use crate::observe::{S3, find_cluster};
 use crate::spec::{Mistakes, Spec};
 use crate::{http, token};
 
 mod apply;
+mod database;
 mod destroy;
+mod doctor;
 mod init;
+mod open;
 mod plan;
+mod pull_secret;
 mod render;
 mod rotate;
+mod smoke;
 mod status;
+mod trust;
 
 /// Done.
 const DONE: u8 = 0;
@@ -87,6 +94,12 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Apply(args) => apply::run(shared, &args).await,
         Command::Status(args) => status::run(shared, &args).await,
         Command::Render(args) => render::run(shared, &args).await,
+        Command::Smoke(args) => smoke::run(shared, &args).await,
+        Command::Trust(args) => trust::run(shared, &args).await,
+        Command::PullSecret(args) => pull_secret::run(shared, &args).await,
+        Command::Open(args) => open::run(shared, &args).await,
+        Command::Doctor(args) => doctor::run(shared, &args).await,
+        Command::Database(args) => database::run(shared, &args).await,
         Command::Rotate(args) => rotate::run(shared, &args).await,
         Command::Destroy(args) => destroy::run(shared, &args).await,
         Command::Completions { shell } => {
@@ -118,6 +131,19 @@ fn servers(shared: &Shared) -> Result<(Client, S3)> {
     let http = http::client()?;
     let client = Client::new(&shared.api_url, token, http.clone());
     Ok((client, S3 { endpoint: shared.spaces_endpoint.clone(), http }))
+}
+
+/// The cluster's own API: by the user's kubeconfig, else by credentials that DigitalOcean gives for an hour. Does not talk to it yet.
+async fn cluster(shared: &Shared, spec: &Spec) -> Result<Cluster> {
+    let access = match &shared.kubeconfig {
+        Some(file) => Access::file(file, shared.kube_context.as_deref()).await?,
+        None => {
+            let (client, _) = servers(shared)?;
+            let clusters = client.clusters().await?;
+            Access::digitalocean(&client, &find_cluster(&clusters, &spec.cluster)?.id).await?
+        }
+    };
+    Cluster::new(access, &spec.namespace)
 }
 
 fn read_spec(path: &Path) -> Result<Spec> {

@@ -1,7 +1,11 @@
 //! DOKS clusters.
 
+use std::time::Duration;
+
+use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::client::encoded;
 use super::{Client, Result};
 
 /// A DOKS cluster.
@@ -94,6 +98,18 @@ pub struct ControlPlaneFirewall {
     pub allowed_addresses: Vec<String>,
 }
 
+/// A way into a cluster, for a while.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ClusterCredentials {
+    /// Of the API server.
+    pub server: String,
+    /// PEM in base64.
+    pub certificate_authority_data: String,
+    /// Absent where the team signs on elsewhere.
+    pub token: Option<SecretString>,
+}
+
 impl Client {
     /// `GET /v2/kubernetes/clusters`, all pages. There is no filter by name. Scope `kubernetes:read`.
     ///
@@ -101,5 +117,13 @@ impl Client {
     /// As every call.
     pub async fn clusters(&self) -> Result<Vec<KubernetesCluster>> {
         self.pages("/v2/kubernetes/clusters", "", "kubernetes_clusters").await
+    }
+
+    /// `GET /v2/kubernetes/clusters/{id}/credentials`: each call makes a token, good for `life`. Scope `kubernetes:access_cluster`.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn cluster_credentials(&self, id: &str, life: Duration) -> Result<ClusterCredentials> {
+        self.get(&format!("/v2/kubernetes/clusters/{}/credentials?expiry_seconds={}", encoded(id), life.as_secs())).await
     }
 }

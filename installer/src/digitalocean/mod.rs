@@ -21,7 +21,7 @@ pub use databases::{
     Layout, MaintenanceWindow, NewDatabase, Options,
 };
 pub use error::{Error, Result};
-pub use kubernetes::{ClusterState, ClusterStatus, ControlPlaneFirewall, KubernetesCluster, NodePool};
+pub use kubernetes::{ClusterCredentials, ClusterState, ClusterStatus, ControlPlaneFirewall, KubernetesCluster, NodePool};
 pub use places::{Region, Vpc};
 pub use projects::{Assigned, Project};
 pub use spaces_keys::{Grant, NewSpacesKey, SpacesKey};

@@ -17,23 +17,31 @@ pub(super) const PEERS: &str = "redis-tls-proxy-peers";
 /// DOKS puts it on each node, with the pool's name.
 pub(super) const NODE_POOL: &str = "doks.digitalocean.com/node-pool";
 
-/// One file for `kubectl apply -f`, with this `proxy.yaml` in it.
+/// The proxy's objects with this `proxy.yaml` in them, in the order in which they are applied: all but the namespace and the Secrets.
 ///
 /// # Errors
 /// When the embedded manifests are not what this code knows.
-pub(super) fn render(spec: &Spec, facts: &Facts, configuration: &str) -> Result<String, String> {
-    let objects: Vec<Value> = serde_saphyr::from_multiple(MANIFESTS).map_err(|error| format!("manifests/redis-tls-proxy.yaml: {error}"))?;
-    let mut documents = Vec::new();
-    for mut object in objects {
-        put(&mut object, "/metadata/namespace", spec.namespace.as_str().into())?;
-        put(&mut object, "/metadata/labels", labels())?;
+pub(super) fn objects(spec: &Spec, facts: &Facts, configuration: &str) -> Result<Vec<Value>, String> {
+    let mut objects: Vec<Value> =
+        serde_saphyr::from_multiple(MANIFESTS).map_err(|error| format!("manifests/redis-tls-proxy.yaml: {error}"))?;
+    for object in &mut objects {
+        put(object, "/metadata/namespace", spec.namespace.as_str().into())?;
+        put(object, "/metadata/labels", labels())?;
         match object.get("kind").and_then(Value::as_str) {
-            Some("ConfigMap") => put(&mut object, "/data", data(facts, configuration))?,
-            Some("DaemonSet") => daemon_set(&mut object, spec, facts, configuration)?,
+            Some("ConfigMap") => put(object, "/data", data(facts, configuration))?,
+            Some("DaemonSet") => daemon_set(object, spec, facts, configuration)?,
             _ => {}
         }
-        documents.push(Document::of(object));
     }
+    Ok(objects)
+}
+
+/// One file for `kubectl apply -f`.
+///
+/// # Errors
+/// As [`objects`].
+pub(super) fn render(spec: &Spec, facts: &Facts, configuration: &str) -> Result<String, String> {
+    let mut documents: Vec<_> = objects(spec, facts, configuration)?.into_iter().map(Document::of).collect();
     if let Some(first) = documents.first_mut() {
         first.head("redis-tls-proxy on the nodes that Harbor runs on. The Secret of the same name comes from secrets.sh.");
         first.head(&format!("  kubectl apply --server-side --namespace {} --filename redis-tls-proxy.yaml", spec.namespace));

@@ -81,6 +81,16 @@ pub fn helm(spec: &Spec, facts: &Facts, user_values: Option<&Value>) -> Result<R
     Ok(rendered)
 }
 
+/// The proxy's Kubernetes objects in the order in which they are applied: all but the namespace and the Secrets.
+///
+/// # Errors
+/// Everything that stands against it.
+pub fn objects(spec: &Spec, facts: &Facts) -> Result<Vec<Value>, Vec<String>> {
+    let budget = Budget::new(spec, facts, facts.cluster.nodes).map_err(|problem| vec![problem])?;
+    let configuration = proxy::configuration(facts, &budget, &proxy::Place::pod(&spec.namespace));
+    manifests::objects(spec, facts, &configuration).map_err(|problem| vec![problem])
+}
+
 /// The spec refuses these itself; one that was put together otherwise must not get values that are half right.
 fn unknown_chart(spec: &Spec) -> Vec<String> {
     use crate::spec::ChartVersion as Chart;

@@ -1,0 +1,47 @@
+//! The DOKS cluster by its Kubernetes API: what we put there, and how it is doing. Knows neither spec nor plan.
+//!
+//! Everything is written by server-side apply under one field manager ([`MANAGER`]), so that the API server itself says what is ours, what has
+//! drifted, and what belongs to somebody else.
+
+use anyhow::{Context, Result};
+use kube::Api;
+use kube::core::NamespaceResourceScope;
+
+mod access;
+
+pub use access::Access;
+
+/// Our field manager.
+pub const MANAGER: &str = "doks-harbor";
+
+/// A cluster, and the namespace in it that Harbor and the proxy share. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Logged in.
+    pub client: kube::Client,
+    /// Harbor's and the proxy's.
+    pub namespace: String,
+    /// How it was reached: also for helm and kubectl.
+    pub access: Access,
+}
+
+impl Cluster {
+    /// Does not talk to it yet.
+    ///
+    /// # Errors
+    /// When the authority or the address is malformed.
+    pub fn new(access: Access, namespace: &str) -> Result<Self> {
+        let client = kube::Client::try_from(access.config()?).context("the Kubernetes API cannot be used")?;
+        Ok(Self { client, namespace: namespace.to_owned(), access })
+    }
+
+    /// Objects of a kind, in our namespace.
+    #[must_use]
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}

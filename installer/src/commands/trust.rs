@@ -1,0 +1,11 @@
+//! `trust`.
+
+use anyhow::{Result, bail};
+
+use crate::cli::{Shared, Trust};
+
+pub(super) async fn run(shared: &Shared, _: &Trust) -> Result<u8> {
+    let spec = super::read_spec(&shared.spec)?;
+    let _ = super::cluster(shared, &spec).await?;
+    bail!("not yet")
+}

@@ -1,0 +1,1 @@
+//! The registry protocol: push and pull of a small image.

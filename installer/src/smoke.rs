@@ -1,0 +1,1 @@
+//! Proves that Harbor works.

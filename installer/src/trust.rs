@@ -1,0 +1,1 @@
+//! What makes docker, containerd and podman trust this registry.
