@@ -6,7 +6,7 @@ CARGO ?= cargo
 # Of `make bench`: release is what is shipped, quick builds in a third of the time.
 PROFILE ?= release
 
-.PHONY: demo test bench lint packages bench-packages clients fmt
+.PHONY: demo test test-cluster bench lint packages bench-packages clients fmt
 
 demo: packages
 	@echo "Building (some minutes the first time) ..."
@@ -15,6 +15,10 @@ demo: packages
 
 test: packages clients
 	$(CARGO) test --workspace --no-fail-fast
+
+# A real Kubernetes API (built with Go, once, outside of the checkout), a registry, network namespaces: ten minutes more the first time.
+test-cluster: packages
+	@.ci/test-cluster
 
 bench: packages bench-packages
 	$(CARGO) build --profile $(PROFILE) -p redis-tls-proxy -p lab --bin redis-tls-proxy --bin bench

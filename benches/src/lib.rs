@@ -6,6 +6,7 @@
 //! | [`redis`], [`postgres`] | the real servers with TLS, on free ports, killed when dropped |
 //! | [`s3`] | Ceph's S3 gateway, and a stand-in for it with faults |
 //! | [`digitalocean`] | a small DigitalOcean API that keeps state, goes wrong as told, and can be held |
+//! | [`kubernetes`] | a real Kubernetes API with scheduler and controllers, and nodes that KWOK plays |
 //! | [`gate`] | a TCP link that can be made slow, frozen, cut, reset or poisoned while it carries traffic |
 //! | [`hosts`] | a name that moves from address to address under a running program |
 //! | [`proxy`] | the program under test, with its metrics and status |
@@ -20,6 +21,7 @@ pub mod cloud;
 pub mod digitalocean;
 pub mod gate;
 pub mod hosts;
+pub mod kubernetes;
 pub mod ports;
 pub mod postgres;
 pub mod process;
