@@ -29,6 +29,7 @@
 //! spec nor plan. [`plan`] and [`render`] are pure. Only the commands ([`commands`]) know all.
 
 pub mod apply;
+pub mod checks;
 pub mod cli;
 pub mod cluster;
 pub mod commands;

@@ -2,10 +2,7 @@
 //!
 //! [`judge`] is pure: it looks at a [`Sight`] in which every answer may be missing, and says all that can be said.
 
-use std::fmt;
-
-use serde::Serialize;
-
+use crate::checks::Report;
 use crate::digitalocean::{self, ClusterState, DatabaseCluster, Engine, KubernetesCluster};
 use crate::names::Names;
 use crate::observe::{Sight, find_cluster};
@@ -19,85 +16,6 @@ const MOST_DATABASES: usize = 10;
 const SOON_DAYS: i64 = 90;
 /// A trusted source has 100 addresses at most, and a node has two.
 const MOST_NODES: u32 = 50;
-
-/// One question and its answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// What it is about: `token`, `cluster` …
-    pub group: &'static str,
-    /// How it went.
-    pub status: Status,
-    /// What was seen.
-    pub says: String,
-    /// What to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cure: Option<String>,
-}
-
-/// How a check went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// As it must be.
-    Good,
-    /// It will work; somebody should know.
-    Warn,
-    /// It will not work.
-    Bad,
-}
-
-/// All checks, in the order in which they are shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Grouped.
-    pub checks: Vec<Check>,
-}
-
-impl Report {
-    /// Whether nothing stands in the way.
-    #[must_use]
-    pub fn passed(&self) -> bool {
-        self.checks.iter().all(|check| check.status != Status::Bad)
-    }
-
-    fn good(&mut self, group: &'static str, says: impl Into<String>) {
-        self.checks.push(Check { group, status: Status::Good, says: says.into(), cure: None });
-    }
-
-    fn warn(&mut self, group: &'static str, says: impl Into<String>, cure: impl Into<String>) {
-        self.checks.push(Check { group, status: Status::Warn, says: says.into(), cure: Some(cure.into()) });
-    }
-
-    fn misfits(&mut self, group: &'static str, misfits: impl IntoIterator<Item = Misfit>) {
-        misfits.into_iter().for_each(|misfit| self.bad(group, misfit.says, misfit.cure));
-    }
-
-    fn bad(&mut self, group: &'static str, says: impl Into<String>, cure: impl Into<String>) {
-        self.checks.push(Check { group, status: Status::Bad, says: says.into(), cure: Some(cure.into()) });
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut group = "";
-        for check in &self.checks {
-            if check.group != group {
-                group = check.group;
-                writeln!(f, "{group}")?;
-            }
-            let mark = match check.status {
-                Status::Good => "✓",
-                Status::Warn => "!",
-                Status::Bad => "✗",
-            };
-            writeln!(f, "  {mark} {}", check.says)?;
-            if let Some(cure) = &check.cure {
-                writeln!(f, "    {cure}")?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Looks at everything once. `today` is `2026-11-22`; `helm` what `helm version --short` says, if there is one.
 #[must_use]
@@ -177,6 +95,10 @@ fn passwords(report: &mut Report, sight: &Sight) {
     }
 }
 
+fn told(report: &mut Report, group: &'static str, misfits: impl IntoIterator<Item = Misfit>) {
+    misfits.into_iter().for_each(|misfit| report.bad(group, misfit.says, misfit.cure));
+}
+
 fn failed(report: &mut Report, group: &'static str, what: &str, scope: &str, error: &digitalocean::Error) {
     if error.is_forbidden() {
         report.bad(group, format!("may not see {what}"), format!("give it the scope {scope}"));
@@ -235,7 +157,7 @@ fn databases(report: &mut Report, spec: &Spec, sight: &Sight, cluster: &Kubernet
         let there = all.iter().find(|there| there.name == wanted.name);
         match there {
             Some(there) => existing(report, &wanted, there, cluster, &names, today),
-            None if wanted.adopt => report.misfits(wanted.kind, [wanted.nothing_to_adopt(&wanted.candidates(all))]),
+            None if wanted.adopt => told(report, wanted.kind, [wanted.nothing_to_adopt(&wanted.candidates(all))]),
             None => {
                 missing += 1;
                 offered(report, &wanted, sight, cluster);
@@ -263,7 +185,7 @@ fn existing(report: &mut Report, wanted: &Wanted<'_>, there: &DatabaseCluster, c
         let what = format!("{} {version}, {} x {}", there.engine.word(), there.num_nodes, there.size);
         report.good(group, format!("{} is there: {what}", there.name));
     }
-    report.misfits(group, misfits);
+    told(report, group, misfits);
     match there.version_end_of_life.as_deref().and_then(|end| days_between(today, end)) {
         Some(days) if days < 0 => report.warn(
             group,
@@ -284,7 +206,7 @@ fn offered(report: &mut Report, wanted: &Wanted<'_>, sight: &Sight, cluster: &Ku
         let newest = if wanted.version.is_none() { ", the newest" } else { "" };
         report.good(group, format!("version {version}{newest}"));
     }
-    report.misfits(group, misfits);
+    told(report, group, misfits);
 }
 
 /// A proxy on each node has its share of PostgreSQL's connections.

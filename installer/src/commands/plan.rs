@@ -3,9 +3,10 @@
 use anyhow::Result;
 
 use super::{CHANGES, DONE, FAILED, PREFLIGHT, Tools, complain, keyring, show, today};
+use crate::checks::Report;
 use crate::cli::{Output, Shared};
 use crate::observe::{Sight, observe};
-use crate::preflight::{Report, judge};
+use crate::preflight::judge;
 use crate::spec::Spec;
 
 pub(super) async fn preflight(shared: &Shared) -> Result<u8> {
