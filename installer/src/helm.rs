@@ -3,7 +3,8 @@
 //! Credentials reach it by a file of its owner's alone that is gone with the run; secrets are in no argument.
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -28,7 +29,7 @@ const OLDEST: (u32, u32) = (3, 8);
 /// For an answer that changes nothing. A chart may have to be fetched first.
 const ANSWER: Duration = Duration::from_secs(180);
 /// Enough of what it says when it fails.
-const LAST_WORDS: usize = 4096;
+const LAST_WORDS: u64 = 4096;
 
 /// The program, ready to work with one cluster.
 pub struct Helm {
@@ -71,11 +72,19 @@ impl Helm {
     /// # Errors
     /// [`Unusable`] where there is none that works.
     pub async fn find(cluster: &Cluster) -> Result<Self> {
-        let (program, version) = find().await?;
+        Self::at(&in_path().ok_or(Unusable::Missing)?, cluster).await
+    }
+
+    /// This one.
+    ///
+    /// # Errors
+    /// [`Unusable`] where it does not work.
+    pub async fn at(program: &Path, cluster: &Cluster) -> Result<Self> {
+        let version = version(program).await?;
         let mut kubeconfig =
             tempfile::Builder::new().prefix("doks-harbor-").tempfile().context("no temporary file for helm can be made")?;
         kubeconfig.write_all(cluster.access.text()?.expose_secret().as_bytes()).context("the temporary file for helm cannot be written")?;
-        Ok(Self { program, version, namespace: cluster.namespace.clone(), kubeconfig })
+        Ok(Self { program: program.to_owned(), version, namespace: cluster.namespace.clone(), kubeconfig })
     }
 
     /// What is installed under this name, if anything.
@@ -124,9 +133,12 @@ impl Helm {
             arguments.extend(["--values".into(), file.into()]);
         }
         arguments.extend(["--wait".into(), "--timeout".into(), format!("{}s", patience.as_secs()).into()]);
+        // Not a pipe: told to stop, helm says so before it writes it down in the cluster, and would die of a reader that has gone.
+        let says = tempfile::tempfile().context("no temporary file for helm can be made")?;
         let mut command = self.command(&arguments);
+        command.stdout(Stdio::null()).stderr(says.try_clone().context("the temporary file for helm cannot be used")?);
         let child = command.kill_on_drop(false).spawn().context("helm cannot be started")?;
-        Ok(Upgrade { child: Some(child) })
+        Ok(Upgrade { child: Some(child), says })
     }
 
     /// `uninstall`: Harbor's pods go; what holds data (volumes that the chart marks to be kept) stays.
@@ -155,21 +167,27 @@ impl Helm {
     }
 }
 
-/// The program and its version, without a cluster.
+/// Of the program in `PATH`, without a cluster.
 ///
 /// # Errors
 /// Why there is none to work with.
-pub async fn find() -> Result<(PathBuf, String), Unusable> {
+pub async fn installed() -> Result<String, Unusable> {
+    version(&in_path().ok_or(Unusable::Missing)?).await
+}
+
+fn in_path() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let program = std::env::split_paths(&path).map(|folder| folder.join("helm")).find(|file| file.is_file());
-    let program = program.ok_or(Unusable::Missing)?;
-    let asked = Command::new(&program).args(["version", "--template", "{{.Version}}"]).stdin(Stdio::null()).kill_on_drop(true).output();
-    let strange = |what: String| Unusable::Strange(program.clone(), what);
+    std::env::split_paths(&path).map(|folder| folder.join("helm")).find(|file| file.is_file())
+}
+
+async fn version(program: &Path) -> Result<String, Unusable> {
+    let asked = Command::new(program).args(["version", "--template", "{{.Version}}"]).stdin(Stdio::null()).kill_on_drop(true).output();
+    let strange = |what: String| Unusable::Strange(program.to_owned(), what);
     let told = tokio::time::timeout(ANSWER, asked).await.map_err(|_| strange("it does not answer".to_owned()))?;
     let told = told.map_err(|error| strange(error.to_string()))?;
     let version = String::from_utf8_lossy(&told.stdout).trim().to_owned();
     match number(&version) {
-        Some(number) if number >= OLDEST => Ok((program, version)),
+        Some(number) if number >= OLDEST => Ok(version),
         Some(_) => Err(Unusable::TooOld(version)),
         None => Err(strange(format!("it calls its version {version:?}"))),
     }
@@ -204,6 +222,7 @@ impl std::fmt::Display for Chart {
 /// is "pending" for ever.
 pub struct Upgrade {
     child: Option<Child>,
+    says: File,
 }
 
 /// How an upgrade that was not carried out ended.
@@ -224,12 +243,12 @@ impl Upgrade {
     /// [`Failed`], with helm's last words.
     pub async fn finish(&mut self) -> Result<()> {
         let Some(child) = self.child.as_mut() else { bail!("helm has ended already") };
-        let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
-        let (status, _, told) = tokio::join!(child.wait(), drained(out.as_mut()), drained(err.as_mut()));
+        let status = child.wait().await.context("helm cannot be waited for")?;
         self.child = None;
-        if status.context("helm cannot be waited for")?.success() {
+        if status.success() {
             return Ok(());
         }
+        let told = last_words(&mut self.says).unwrap_or_else(|error| format!("what it said cannot be read: {error}"));
         let late = ["timed out", "deadline exceeded", "context canceled"].iter().any(|sign| told.contains(sign));
         Err(if late { Failed::Late(told) } else { Failed::Refused(told) }.into())
     }
@@ -245,17 +264,12 @@ impl Drop for Upgrade {
     }
 }
 
-/// The end of what it says; all of it is read, or it would wait for a reader.
-async fn drained(from: Option<&mut (impl tokio::io::AsyncRead + Unpin)>) -> String {
-    use tokio::io::AsyncReadExt;
-    let (mut kept, mut chunk) = (Vec::new(), [0; 1024]);
-    let Some(from) = from else { return String::new() };
-    while let Ok(count @ 1..) = from.read(&mut chunk).await {
-        kept.extend_from_slice(chunk.get(..count).unwrap_or_default());
-        let excess = kept.len().saturating_sub(LAST_WORDS);
-        kept.drain(..excess);
-    }
-    String::from_utf8_lossy(&kept).trim().to_owned()
+fn last_words(says: &mut File) -> std::io::Result<String> {
+    let length = says.seek(SeekFrom::End(0))?;
+    says.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
+    let mut words = Vec::new();
+    says.read_to_end(&mut words)?;
+    Ok(String::from_utf8_lossy(&words).trim().to_owned())
 }
 
 fn succeeded(output: Output) -> Result<Vec<u8>> {

@@ -23,6 +23,7 @@ use crate::spec::Spec;
 mod bucket;
 mod database;
 pub mod destroy;
+pub mod harbor;
 pub mod rotate;
 
 pub use bucket::Temporary;

@@ -70,6 +70,15 @@ pub(super) fn merge(ours: &mut Value, user: &Value) -> Result<(), Vec<String>> {
     Ok(())
 }
 
+/// Two files of values as Helm lays the second on the first.
+#[must_use]
+pub fn layered(mut below: Value, above: &Value) -> Value {
+    if let (Value::Object(into), Value::Object(from)) = (&mut below, above) {
+        deep(into, from);
+    }
+    below
+}
+
 /// `null` stays: it is how Helm is told to drop the chart's own default.
 fn deep(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     for (key, value) in from {

@@ -27,6 +27,7 @@ mod yaml;
 pub use budget::Budget;
 pub use compose::{SECRET_FILE as COMPOSE_SECRET_FILE, compose, secret as compose_secret};
 pub use local::{FOLDER as LOCAL_FOLDER, budget as local_budget, local};
+pub use merge::layered;
 pub use next::CHART_REPOSITORY;
 pub use secrets::values as secret_values;
 pub use values::{Reached, reached};
