@@ -1,13 +1,33 @@
 //! The DOKS cluster by its Kubernetes API: what we put there, and how it is doing. Knows neither spec nor plan.
 //!
-//! Everything is written by server-side apply under one field manager ([`MANAGER`]), so that the API server itself says what is ours, what has
-//! drifted, and what belongs to somebody else.
+//! | file | what |
+//! |---|---|
+//! | `access` | the way in |
+//! | `check` | which cluster it is, and what we may do there |
+//! | `objects`, `diff` | what would change, and the change: server-side apply under one field manager ([`MANAGER`]) |
+//! | `lease` | one run at a time |
+//! | `vault` | the keyring's home |
+//! | `job` | what runs once, inside |
+//! | `follow`, `rollout` | how pods come up, and why one does not |
+//! | `problem` | errors, with their cures |
+//!
+//! Everything is written by server-side apply, so that the API server itself says what is ours, what has drifted, and what belongs to
+//! somebody else.
 
 use anyhow::{Context, Result};
 use kube::Api;
 use kube::core::NamespaceResourceScope;
 
 mod access;
+pub mod check;
+mod diff;
+mod follow;
+pub mod job;
+pub mod lease;
+pub mod objects;
+mod problem;
+pub mod rollout;
+pub mod vault;
 
 pub use access::Access;
 

@@ -14,6 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::spaces::Keys;
 
+pub mod sync;
+
 /// The file that tells one keyring from another.
 pub const ID: &str = ".id";
 
@@ -199,14 +201,31 @@ impl Keyring {
         &self.folder
     }
 
+    /// Becomes a copy of the keyring with this id: for a folder that has no secrets of its own yet.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn take_id(&mut self, id: &str) -> Result<()> {
+        if !is_id(id) {
+            bail!("{id:?} is no keyring's id: it must be twelve digits");
+        }
+        write(&self.folder, ID, id.as_bytes())?;
+        id.clone_into(&mut self.id);
+        Ok(())
+    }
+
     /// One secret, if it is there.
     ///
     /// # Errors
     /// When the file is there and cannot be read, or is not text.
     pub fn get(&self, entry: Entry) -> Result<Option<SecretString>> {
-        let path = self.folder.join(entry.file());
+        Ok(self.read_file(entry.file())?.map(SecretString::from))
+    }
+
+    fn read_file(&self, file: &str) -> Result<Option<String>> {
+        let path = self.folder.join(file);
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text.into())),
+            Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
         }
