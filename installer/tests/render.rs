@@ -72,7 +72,7 @@ fn golden_files_are_what_is_rendered() {
             "{path} has changed; if that is meant, UPDATE_GOLDEN=1 writes it anew.\n--- kept\n{kept}\n--- rendered\n{text}"
         );
     }
-    assert_eq!(files.len(), 6 + 6 + 7 + 11, "{:?}", files.keys());
+    assert_eq!(files.len(), 7 + 7 + 7 + 11, "{:?}", files.keys());
     // And nothing is kept that is rendered no more.
     assert_eq!(count(&folder), files.len() + 1, "the fixture, and one file for each");
 }
@@ -155,10 +155,13 @@ fn the_configuration_in_the_config_map_is_the_one_that_was_judged() {
     let rendered = helm(&spec(), &facts());
     let objects = documents(&rendered.files["kubernetes/redis-tls-proxy.yaml"]);
     let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["ConfigMap", "DaemonSet", "Service", "Service", "NetworkPolicy"]);
-    assert!(objects.iter().all(|object| object["metadata"]["namespace"] == "spec-namespace"));
+    assert_eq!(kinds, ["ConfigMap", "PriorityClass", "DaemonSet", "Service", "Service", "NetworkPolicy"]);
+    for object in &objects {
+        let expected = if object["kind"] == "PriorityClass" { Value::Null } else { json!("spec-namespace") };
+        assert_eq!(object["metadata"]["namespace"], expected, "{object}");
+    }
     assert_eq!(objects[0]["data"]["proxy.yaml"], *rendered.files["proxy/proxy.yaml"]);
-    let pod = &objects[1]["spec"]["template"]["spec"];
+    let pod = &objects[2]["spec"]["template"]["spec"];
     let terms = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
     let pools = json!({"key": "doks.digitalocean.com/node-pool", "operator": "In", "values": ["spec-node-pool-1", "spec-node-pool-2"]});
     assert_eq!(terms[0]["matchExpressions"][0], pools);
@@ -167,8 +170,8 @@ fn the_configuration_in_the_config_map_is_the_one_that_was_judged() {
     // The name that the proxies count each other by is that of the headless Service.
     let configuration: Value = serde_saphyr::from_str(&rendered.files["proxy/proxy.yaml"]).unwrap();
     let peers = configuration["listeners"][1]["pool_budget_peers"].as_str().unwrap();
-    let named = format!("{}.spec-namespace.svc.cluster.local.", objects[3]["metadata"]["name"].as_str().unwrap());
-    assert_eq!((peers, &objects[3]["spec"]["clusterIP"]), (named.as_str(), &json!("None")));
+    let named = format!("{}.spec-namespace.svc.cluster.local.", objects[4]["metadata"]["name"].as_str().unwrap());
+    assert_eq!((peers, &objects[4]["spec"]["clusterIP"]), (named.as_str(), &json!("None")));
     // Every Secret that is referred to is one that the script makes.
     let script = &rendered.files["secrets.sh"];
     let mounted = pod["volumes"][1]["secret"]["secretName"].as_str().unwrap();
@@ -181,11 +184,41 @@ fn the_configuration_in_the_config_map_is_the_one_that_was_judged() {
     assert!(!rendered.files["harbor/values.yaml"].contains("affinity"));
 }
 
+/// The policy lets in Harbor's release, whatever the chart is named, and the proxy out to the two servers, on whatever ports they are.
+#[test]
+fn the_network_policy_fits_the_configuration() {
+    let mut facts = facts();
+    (facts.valkey.port, facts.postgres.port) = (6390, 6391);
+    let rendered = helm(&spec(), &facts);
+    let objects = documents(&rendered.files["kubernetes/redis-tls-proxy.yaml"]);
+    let policy = &objects[5]["spec"];
+    assert_eq!(policy["ingress"][0]["from"][0]["podSelector"]["matchLabels"], json!({"release": "spec-release"}));
+    assert_eq!(policy["egress"][1]["ports"], json!([{"port": 6390}, {"port": 6391}]));
+    let configuration = &rendered.files["proxy/proxy.yaml"];
+    assert!(configuration.contains(":6390") && configuration.contains(":6391/"), "{configuration}");
+}
+
+/// What needs the operator's kinds is a file of its own, and last among what is applied.
+#[test]
+fn monitoring_is_apart() {
+    let rendered = helm(&spec(), &facts());
+    let kinds = |file: &str| -> Vec<String> {
+        let objects = documents(&rendered.files[file]);
+        objects.iter().map(|object| object["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kinds("kubernetes/monitoring.yaml"), ["PodMonitor", "PrometheusRule"]);
+    let objects = render::objects(&spec(), &facts()).unwrap();
+    let all: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(all, [kinds("kubernetes/redis-tls-proxy.yaml"), kinds("kubernetes/monitoring.yaml")].concat());
+    let optional: Vec<_> = objects.iter().filter(|object| render::needs_crd(object)).map(|object| &object["kind"]).collect();
+    assert_eq!(optional, ["PodMonitor", "PrometheusRule"]);
+}
+
 #[test]
 fn another_configuration_makes_other_pods() {
     let sum = |facts: &Facts| {
         let objects = documents(&helm(&spec(), facts).files["kubernetes/redis-tls-proxy.yaml"]);
-        objects[1]["spec"]["template"]["metadata"]["annotations"]["doks-harbor/configuration"].as_str().unwrap().to_owned()
+        objects[2]["spec"]["template"]["metadata"]["annotations"]["doks-harbor/configuration"].as_str().unwrap().to_owned()
     };
     let mut other = facts();
     other.postgres.ca = Some("another".to_owned());

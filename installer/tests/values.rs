@@ -212,7 +212,7 @@ fn helm_reads_what_was_meant() {
     }
     texts.extend(render::compose(&spec(), &facts()).unwrap().files);
     texts.retain(|(path, _)| path.ends_with(".yaml") || path.ends_with(".yml"));
-    assert_eq!(texts.len(), 12 * 4 + 3);
+    assert_eq!(texts.len(), 12 * 5 + 3);
     let read = yaml_1_1(&texts.iter().map(|(_, text)| text.as_str()).collect());
     for ((path, text), read) in texts.iter().zip(read) {
         let ours: Value = serde_saphyr::from_multiple::<Value>(text).unwrap().into();

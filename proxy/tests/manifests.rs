@@ -1,65 +1,240 @@
-//! The Kubernetes manifest as it stands: it parses, and the configuration inside it is one that the proxy takes.
+//! The Kubernetes manifests as they stand: they parse, fit together, and the configurations in them are ones that the proxy takes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests say what they expect, like the tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests say what they expect, like the tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use redis_tls_proxy::config::{self, PoolMode, Purpose, Sources};
-use serde_json::Value;
+use lab::process;
+use redis_tls_proxy::config::{self, Config, PoolMode, Purpose, Sources};
+use serde_json::{Value, json};
 
-fn documents() -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/redis-tls-proxy.yaml");
-    serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap()
+const SECRETS: &str = "/etc/redis-tls-proxy/secret";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
 }
 
-#[test]
-fn has_the_objects_that_it_promises() {
-    let documents = documents();
-    let kinds: Vec<_> = documents.iter().map(|document| document["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["ConfigMap", "DaemonSet", "Service", "Service", "NetworkPolicy"]);
-    let pod = &documents[1]["spec"]["template"]["spec"];
-    assert_eq!(pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"], Value::Bool(true));
-    assert_eq!(documents[2]["spec"]["internalTrafficPolicy"], "Local", "plaintext stays on the node");
-    let peers = &documents[3]["spec"];
-    assert_eq!(
-        (&peers["clusterIP"], &peers["publishNotReadyAddresses"]),
-        (&Value::from("None"), &Value::Bool(true)),
-        "a name for each pod"
-    );
+fn documents(file: &str) -> Vec<Value> {
+    let text = fs::read_to_string(folder().join(file)).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-#[test]
-fn its_configuration_is_valid() {
+fn document(file: &str) -> Value {
+    let mut documents = documents(file);
+    assert_eq!(documents.len(), 1, "{file}");
+    documents.remove(0)
+}
+
+/// Every folder with a `kustomization.yaml`.
+fn layers() -> Vec<PathBuf> {
+    let mut found: Vec<_> = ["base", "overlays", "components"]
+        .iter()
+        .flat_map(|top| {
+            [folder().join(top)].into_iter().chain(fs::read_dir(folder().join(top)).unwrap().map(|entry| entry.unwrap().path()))
+        })
+        .filter(|path| path.join("kustomization.yaml").is_file())
+        .collect();
+    found.sort();
+    assert_eq!(found.len(), 6, "{found:?}");
+    found
+}
+
+/// The proxy's own judgement of a configuration, its mounted secrets replaced by real files.
+fn judged(file: &str) -> Config {
     let dir = tempfile::tempdir().unwrap();
-    let authority = lab::Authority::new().unwrap();
-    for (file, content) in [
-        ("redis-password", "r".to_owned()),
-        ("postgres-password", "p".to_owned()),
-        ("client-password", "c".to_owned()),
-        ("postgres-ca.crt", authority.ca_pem()),
-    ] {
-        fs::write(dir.path().join(file), content).unwrap();
+    for secret in ["valkey-password", "postgres-password", "client-password"] {
+        fs::write(dir.path().join(secret), secret).unwrap();
     }
-    let text = documents()[0]["data"]["proxy.yaml"].as_str().unwrap().to_owned();
-    let mounted = "/etc/redis-tls-proxy/secret";
-    assert_eq!(text.matches(mounted).count(), 4, "every secret is read from the mount");
-    let file = dir.path().join("proxy.yaml");
-    fs::write(&file, text.replace(mounted, &dir.path().display().to_string())).unwrap();
-
-    let loaded = config::load(&Sources {
+    fs::write(dir.path().join("postgres-ca.crt"), lab::Authority::new().unwrap().ca_pem()).unwrap();
+    let text = fs::read_to_string(folder().join(file)).unwrap();
+    assert!(text.matches(SECRETS).count() >= 3, "every secret is read from the mount");
+    let mounted = dir.path().join("proxy.yaml");
+    fs::write(&mounted, text.replace(SECRETS, &dir.path().display().to_string())).unwrap();
+    let sources = Sources {
         urls: Vec::new(),
-        file: Some(file),
+        file: Some(mounted),
         flags: BTreeMap::new(),
         env: &|_| None,
         variables: Vec::new(),
         purpose: Purpose::Serve,
         probe: &|_| Ok(()),
-    })
-    .unwrap();
-    assert_eq!(loaded.config.listeners.len(), 2);
-    let pools: Vec<_> = loaded.config.listeners.iter().map(|listener| (listener.pool.mode, listener.pool.size)).collect();
-    assert_eq!(pools, [(PoolMode::Multiplex, 64), (PoolMode::Relay, 0)]);
-    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    };
+    let loaded = config::load(&sources).unwrap_or_else(|mistakes| panic!("{file}: {mistakes}"));
+    assert!(loaded.warnings.is_empty(), "{file}: {:?}", loaded.warnings);
+    loaded.config
+}
+
+#[test]
+fn the_configurations_are_valid() {
+    for file in ["base/proxy.yaml", "components/sidecar/proxy.yaml"] {
+        let config = judged(file);
+        let pools: Vec<_> = config.listeners.iter().map(|listener| listener.pool.mode).collect();
+        assert_eq!(pools, [PoolMode::Multiplex, PoolMode::Transaction], "{file}");
+    }
+}
+
+/// Ports, paths and times are said in several files; they must agree.
+#[test]
+fn pods_configuration_and_policy_agree() {
+    let config = judged("base/proxy.yaml");
+    let daemon_set = document("base/daemonset.yaml");
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let ports: BTreeMap<_, _> = container["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|port| (port["name"].as_str().unwrap(), port["containerPort"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(ports, BTreeMap::from([("redis", 6379), ("postgresql", 5432), ("admin", 9090)]));
+    let text = fs::read_to_string(folder().join("base/proxy.yaml")).unwrap();
+    for port in ports.values() {
+        assert!(text.contains(&format!("0.0.0.0:{port}\n")), "{port}");
+    }
+    let drain = config.process.drain_delay + config.process.drain_timeout;
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > drain.as_secs(), "the drain must fit");
+    for (probe, path) in [("startupProbe", "/startup"), ("readinessProbe", "/readiness"), ("livenessProbe", "/liveness")] {
+        assert_eq!(container[probe]["httpGet"], json!({"path": path, "port": "admin"}));
+    }
+
+    let services = documents("base/services.yaml");
+    assert_eq!(services[0]["spec"]["internalTrafficPolicy"], "Local", "plaintext stays on the node");
+    let peers = &services[1];
+    assert_eq!((&peers["spec"]["clusterIP"], &peers["spec"]["publishNotReadyAddresses"]), (&json!("None"), &json!(true)));
+    assert!(text.contains(&format!("pool_budget_peers: {}\n", peers["metadata"]["name"].as_str().unwrap())));
+
+    let policy = document("base/network-policy.yaml");
+    let labels = &daemon_set["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(&policy["spec"]["podSelector"]["matchLabels"], labels);
+    for service in &services {
+        assert_eq!(&service["spec"]["selector"], labels);
+    }
+    let allowed: BTreeSet<_> =
+        policy["spec"]["egress"][1]["ports"].as_array().unwrap().iter().map(|rule| rule["port"].as_u64().unwrap()).collect();
+    let servers: BTreeSet<_> = config.listeners.iter().map(|listener| u64::from(listener.upstream.port)).collect();
+    assert_eq!(allowed, servers, "what the proxy dials is what it may dial");
+}
+
+/// What the "restricted" Pod Security Standard asks for, of every container that these files make.
+#[test]
+fn every_container_is_confined() {
+    let daemon_set = document("base/daemonset.yaml");
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    let sidecar = document("components/sidecar/sidecar.yaml");
+    let beside = &sidecar["spec"]["template"]["spec"]["initContainers"][0];
+    for (context, container) in [(&pod["securityContext"], &pod["containers"][0]), (&beside["securityContext"], beside)] {
+        let user = (&context["runAsNonRoot"], &context["runAsUser"], &context["seccompProfile"]["type"]);
+        assert_eq!(user, (&json!(true), &json!(65532), &json!("RuntimeDefault")));
+        let own = &container["securityContext"];
+        let rights = (&own["allowPrivilegeEscalation"], &own["readOnlyRootFilesystem"], &own["capabilities"]["drop"]);
+        assert_eq!(rights, (&json!(false), &json!(true), &json!(["ALL"])));
+        assert!(container["resources"]["limits"]["memory"].is_string());
+    }
+    assert_eq!((&pod["automountServiceAccountToken"], &pod["enableServiceLinks"]), (&json!(false), &json!(false)));
+    assert_eq!(beside["restartPolicy"], "Always", "a native sidecar");
+}
+
+/// Every metric that an alert asks for is one that a proxy shows before its first client.
+#[tokio::test]
+async fn alerts_ask_for_metrics_that_exist() {
+    let proxy = lab::Proxy::start(env!("CARGO_BIN_EXE_redis-tls-proxy"), &["rediss://127.0.0.1:1?listen=127.0.0.1:0"], &[]).await.unwrap();
+    let metrics = proxy.metrics().await.unwrap();
+    let shown: BTreeSet<_> =
+        metrics.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(['{', ' ']).next().unwrap()).collect();
+    let rules = document("components/monitoring/alerts.yaml");
+    let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap().clone();
+    let mut asked = BTreeSet::new();
+    for rule in &rules {
+        let text = rule.to_string();
+        let starts = text.match_indices("redis_tls_proxy_").map(|(at, _)| &text[at..]);
+        asked.extend(starts.map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap().to_owned()));
+        for (key, value) in
+            ["kind", "outcome", "reason", "result", "state"].iter().flat_map(|key| label_values(rule["expr"].as_str().unwrap(), key))
+        {
+            assert!(metrics.contains(&format!("{key}=\"{value}")), "{}: {key}={value}", rule["alert"]);
+        }
+    }
+    assert!(rules.len() >= 10 && asked.len() >= 10, "{asked:?}");
+    let missing: Vec<_> = asked.iter().filter(|name| !shown.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// The values that an expression selects a label by, each alternative by itself.
+fn label_values(expression: &str, key: &str) -> Vec<(String, String)> {
+    let selectors = expression.split(key).skip(1).filter_map(|rest| {
+        let quoted = rest.strip_prefix("=~\"").or_else(|| rest.strip_prefix("!=\"")).or_else(|| rest.strip_prefix("=\""))?;
+        Some(quoted.split('"').next().unwrap().to_owned())
+    });
+    selectors
+        .flat_map(|values| values.split('|').map(|value| (key.to_owned(), value.trim_end_matches(".*").to_owned())).collect::<Vec<_>>())
+        .collect()
+}
+
+#[tokio::test]
+#[ignore = "needs kubectl: make test-cluster"]
+async fn kustomize_takes_every_folder() {
+    for layer in layers() {
+        build(&layer);
+    }
+    let deployment = build(&folder().join("overlays/deployment"));
+    let kinds: Vec<_> = deployment.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    assert!(kinds.contains(&"Deployment") && kinds.contains(&"PodDisruptionBudget") && !kinds.contains(&"DaemonSet"), "{kinds:?}");
+    let service = deployment.iter().find(|object| object["metadata"]["name"] == "redis-proxy").unwrap();
+    assert_eq!(service["spec"]["internalTrafficPolicy"], Value::Null);
+    let owner = deployment.iter().find(|object| object["kind"] == "Deployment").unwrap();
+    assert_eq!((&owner["spec"]["updateStrategy"], &owner["spec"]["strategy"]["type"]), (&Value::Null, &json!("RollingUpdate")));
+    let volume = owner["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"].as_str().unwrap();
+    assert!(deployment.iter().any(|object| object["kind"] == "ConfigMap" && object["metadata"]["name"] == volume), "{volume}");
+}
+
+/// Components change what they are added to: a workload's own parts stay, and it gets the sidecar before its other init containers.
+#[tokio::test]
+#[ignore = "needs kubectl: make test-cluster"]
+async fn components_can_be_added() {
+    let mine = tempfile::Builder::new().prefix("mine-").tempdir_in(folder()).unwrap();
+    for kind in ["Deployment", "StatefulSet", "DaemonSet", "Job"] {
+        let workload = json!({"apiVersion": if kind == "Job" { "batch/v1" } else { "apps/v1" }, "kind": kind,
+            "metadata": {"name": "mine", "labels": {"redis-tls-proxy/sidecar": "true"}},
+            "spec": {"template": {"spec": {"initContainers": [{"name": "migrate", "image": "m"}], "containers": [{"name": "app", "image": "a"}],
+                "volumes": [{"name": "data", "emptyDir": {}}]}}}});
+        let other = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "other"}, "spec": {"template": {"spec": {"containers": []}}}});
+        let kustomization = json!({"resources": ["workload.yaml", "other.yaml", "../base"],
+            "components": ["../components/sidecar", "../components/node-pool", "../components/monitoring"]});
+        for (file, content) in [("workload.yaml", &workload), ("other.yaml", &other), ("kustomization.yaml", &kustomization)] {
+            fs::write(mine.path().join(file), content.to_string()).unwrap();
+        }
+        let objects = build(mine.path());
+        let named =
+            |kind: &str, name: &str| objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name).unwrap();
+        let pod = &named(kind, "mine")["spec"]["template"]["spec"];
+        let names = |list: &str| -> Vec<String> {
+            pod[list].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(
+            (names("initContainers"), names("containers")),
+            (vec!["redis-tls-proxy".to_owned(), "migrate".to_owned()], vec!["app".to_owned()])
+        );
+        assert!(names("volumes").contains(&"data".to_owned()) && names("volumes").len() == 3, "{pod}");
+        assert_eq!(pod["initContainers"][0]["restartPolicy"], "Always");
+        assert!(!named("Deployment", "other").to_string().contains("redis-tls-proxy"), "only what is labelled");
+        let proxies = &named("DaemonSet", "redis-tls-proxy")["spec"]["template"]["spec"];
+        assert!(proxies["affinity"]["nodeAffinity"].is_object() && proxies["tolerations"].is_array());
+        assert_eq!(named("PodMonitor", "redis-tls-proxy")["spec"]["podMetricsEndpoints"][0]["port"], "admin");
+    }
+}
+
+/// What `kubectl kustomize` makes of a folder.
+fn build(layer: &Path) -> Vec<Value> {
+    let tools = std::env::var_os("DOKS_HARBOR_CLUSTER_TOOLS").map(PathBuf::from);
+    let cache = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/doks-harbor/cluster");
+    let built = tools.unwrap_or_else(cache).join("bin/kubectl");
+    let kubectl = if built.is_file() { built } else { process::find("kubectl").expect("kubectl is not installed: .ci/cluster builds it") };
+    let mut command = Command::new(kubectl);
+    command.arg("kustomize").arg(layer);
+    let text = process::run(&command, process::Launch::default(), "").unwrap_or_else(|error| panic!("{}: {error}", layer.display()));
+    // A component may make nothing by itself.
+    if text.trim().is_empty() { Vec::new() } else { serde_saphyr::from_multiple(&text).unwrap() }
 }

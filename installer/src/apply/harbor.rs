@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::TimedOut;
 use crate::cluster::Cluster;
+use crate::cluster::rollout::reason::{Reason, is_ready, reason};
 use crate::helm::{Change, Chart, Failed, Helm, change};
 use crate::progress::Progress;
 use crate::render::layered;
@@ -134,7 +135,7 @@ fn summary(pods: &[Pod]) -> String {
         if is_ready(pod) {
             *ready += 1;
         } else {
-            *why = why.take().or_else(|| waiting_for(pod));
+            *why = why.take().or_else(|| obstacle(pod));
         }
     }
     if components.is_empty() {
@@ -153,15 +154,11 @@ fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
-}
-
-/// Placeholder until pods tell it themselves.
-fn waiting_for(pod: &Pod) -> Option<String> {
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    statuses.iter().find_map(|container| container.state.as_ref()?.waiting.as_ref()?.reason.clone())
+fn obstacle(pod: &Pod) -> Option<String> {
+    match reason(pod) {
+        Reason::Obstacle(why) => Some(why),
+        Reason::Starting | Reason::NotReady => None,
+    }
 }
 
 #[cfg(test)]
@@ -171,7 +168,7 @@ mod tests {
     use super::*;
 
     fn pod(component: &str, phase: &str, ready: &str, waiting: Option<&str>) -> Pod {
-        let state = waiting.map_or(json!({}), |reason| json!({"waiting": {"reason": reason}}));
+        let state = json!({"waiting": waiting.map(|reason| json!({"reason": reason}))});
         serde_json::from_value(json!({
             "metadata": {"name": format!("harbor-{component}-x"), "labels": {"component": component}},
             "status": {

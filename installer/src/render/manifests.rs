@@ -1,4 +1,5 @@
-//! The proxy's Kubernetes objects: `manifests/redis-tls-proxy.yaml`, which can be used as it stands, with this installation's fields put in.
+//! The proxy's Kubernetes objects: those of `manifests/base` and `manifests/components/monitoring`, which can be used as they stand, with this
+//! installation's fields put in.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -8,8 +9,18 @@ use super::yaml::{self, Document};
 use crate::facts::Facts;
 use crate::spec::Spec;
 
-const MANIFESTS: &str = include_str!("../../../manifests/redis-tls-proxy.yaml");
+/// In the order in which they are applied: a pod's class must be there before it is.
+const MANIFESTS: [(&str, &str); 6] = [
+    ("base/priority-class.yaml", include_str!("../../../manifests/base/priority-class.yaml")),
+    ("base/daemonset.yaml", include_str!("../../../manifests/base/daemonset.yaml")),
+    ("base/services.yaml", include_str!("../../../manifests/base/services.yaml")),
+    ("base/network-policy.yaml", include_str!("../../../manifests/base/network-policy.yaml")),
+    ("components/monitoring/pod-monitor.yaml", include_str!("../../../manifests/components/monitoring/pod-monitor.yaml")),
+    ("components/monitoring/alerts.yaml", include_str!("../../../manifests/components/monitoring/alerts.yaml")),
+];
 
+/// DaemonSet, ConfigMap, Secret.
+const NAME: &str = "redis-tls-proxy";
 /// The Service that Harbor connects to.
 pub(super) const SERVICE: &str = "redis-proxy";
 /// The headless Service that lists every proxy.
@@ -17,40 +28,71 @@ pub(super) const PEERS: &str = "redis-tls-proxy-peers";
 /// DOKS puts it on each node, with the pool's name.
 pub(super) const NODE_POOL: &str = "doks.digitalocean.com/node-pool";
 
-/// The proxy's objects with this `proxy.yaml` in them, in the order in which they are applied: all but the namespace and the Secrets.
+/// The proxy's objects with this `proxy.yaml` in them, in the order in which they are applied: all but the namespace and the Secrets. Those of
+/// which [`needs_crd`] is true come last.
 ///
 /// # Errors
 /// When the embedded manifests are not what this code knows.
 pub(super) fn objects(spec: &Spec, facts: &Facts, configuration: &str) -> Result<Vec<Value>, String> {
-    let mut objects: Vec<Value> =
-        serde_saphyr::from_multiple(MANIFESTS).map_err(|error| format!("manifests/redis-tls-proxy.yaml: {error}"))?;
+    let mut objects = vec![config_map(facts, configuration)];
+    for (file, text) in MANIFESTS {
+        let read: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| format!("manifests/{file}: {error}"))?;
+        objects.extend(read);
+    }
     for object in &mut objects {
-        put(object, "/metadata/namespace", spec.namespace.as_str().into())?;
         put(object, "/metadata/labels", labels())?;
         match object.get("kind").and_then(Value::as_str) {
-            Some("ConfigMap") => put(object, "/data", data(facts, configuration))?,
+            // Of the cluster, not of a namespace.
+            Some("PriorityClass") => continue,
             Some("DaemonSet") => daemon_set(object, spec, facts, configuration)?,
+            Some("NetworkPolicy") => network_policy(object, spec, facts)?,
             _ => {}
         }
+        put(object, "/metadata/namespace", spec.namespace.as_str().into())?;
     }
     Ok(objects)
 }
 
-/// One file for `kubectl apply -f`.
+/// Whether a cluster may lack the kind of an object: those of Prometheus' operator.
+#[must_use]
+pub fn needs_crd(object: &Value) -> bool {
+    object.get("apiVersion").and_then(Value::as_str).is_some_and(|version| version.starts_with("monitoring.coreos.com/"))
+}
+
+/// The files for `kubectl apply -f`: of the proxy, and of what Prometheus' operator has to know.
 ///
 /// # Errors
 /// As [`objects`].
-pub(super) fn render(spec: &Spec, facts: &Facts, configuration: &str) -> Result<String, String> {
-    let mut documents: Vec<_> = objects(spec, facts, configuration)?.into_iter().map(Document::of).collect();
-    if let Some(first) = documents.first_mut() {
-        first.head("redis-tls-proxy on the nodes that Harbor runs on. The Secret of the same name comes from secrets.sh.");
-        first.head(&format!("  kubectl apply --server-side --namespace {} --filename redis-tls-proxy.yaml", spec.namespace));
-    }
-    Ok(yaml::several(&documents))
+pub(super) fn render(spec: &Spec, facts: &Facts, configuration: &str) -> Result<(String, String), String> {
+    let (monitoring, proxy): (Vec<_>, Vec<_>) = objects(spec, facts, configuration)?.into_iter().partition(needs_crd);
+    let file = |objects: Vec<Value>, name: &str, head: &str| {
+        let mut documents: Vec<_> = objects.into_iter().map(Document::of).collect();
+        if let Some(first) = documents.first_mut() {
+            first.head(head);
+            first.head(&format!("  kubectl apply --server-side --namespace {} --filename {name}", spec.namespace));
+        }
+        yaml::several(&documents)
+    };
+    Ok((
+        file(
+            proxy,
+            "redis-tls-proxy.yaml",
+            "redis-tls-proxy on the nodes that Harbor runs on. The Secret of the same name comes from secrets.sh.",
+        ),
+        file(
+            monitoring,
+            "monitoring.yaml",
+            "For a cluster with Prometheus' operator: what to scrape, and what to alert on. Where it selects by a label (`release`), add it.",
+        ),
+    ))
 }
 
 fn labels() -> Value {
-    json!({"app.kubernetes.io/name": "redis-tls-proxy", "app.kubernetes.io/part-of": "harbor", "app.kubernetes.io/managed-by": "doks-harbor"})
+    json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": "harbor", "app.kubernetes.io/managed-by": "doks-harbor"})
+}
+
+fn config_map(facts: &Facts, configuration: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME}, "data": data(facts, configuration)})
 }
 
 /// The ConfigMap's: the configuration, and beside it the authorities, which are no secrets.
@@ -72,6 +114,13 @@ fn daemon_set(object: &mut Value, spec: &Spec, facts: &Facts, configuration: &st
     Ok(())
 }
 
+/// In: this release's pods, since the chart's `nameOverride` changes the other label. Out: the ports that these servers have.
+fn network_policy(object: &mut Value, spec: &Spec, facts: &Facts) -> Result<(), String> {
+    put(object, "/spec/ingress/0/from/0/podSelector/matchLabels", json!({"release": spec.harbor.release}))?;
+    let ports: Vec<_> = [facts.valkey.port, facts.postgres.port].iter().map(|port| json!({"port": port})).collect();
+    put(object, "/spec/egress/1/ports", ports.into())
+}
+
 /// Keeps pods on the nodes of these pools; nothing where there are none to keep to.
 #[must_use]
 pub(super) fn affinity(pools: &[String]) -> Option<Value> {
@@ -88,8 +137,6 @@ fn put(object: &mut Value, pointer: &str, value: Value) -> Result<(), String> {
             fields.insert(key.replace("~1", "/"), value);
             Ok(())
         }
-        _ => Err(format!(
-            "manifests/redis-tls-proxy.yaml: has no {pointer}; this doks-harbor was built with manifests that it does not know"
-        )),
+        _ => Err(format!("manifests: no {pointer}; this doks-harbor was built with manifests that it does not know")),
     }
 }

@@ -1,7 +1,7 @@
 //! The files that a spec and its facts come to. Pure: nothing here looks at the machine or the network ([`proxy::check`] excepted).
 //!
 //! ```text
-//!   spec ──┬─► budget ──┬─► proxy.yaml ──► kubernetes/redis-tls-proxy.yaml (from manifests/)
+//!   spec ──┬─► budget ──┬─► proxy.yaml ──► kubernetes/*.yaml (from manifests/)
 //!   facts ─┘            └─► harbor/values.yaml ◄── merged: the user's values, or refused by name
 //!                           secrets.sh, NEXT.md: paths and commands
 //! ```
@@ -27,6 +27,7 @@ mod yaml;
 pub use budget::Budget;
 pub use compose::{SECRET_FILE as COMPOSE_SECRET_FILE, compose, secret as compose_secret};
 pub use local::{FOLDER as LOCAL_FOLDER, budget as local_budget, local};
+pub use manifests::needs_crd;
 pub use merge::layered;
 pub use next::CHART_REPOSITORY;
 pub use secrets::values as secret_values;
@@ -64,7 +65,8 @@ pub fn helm(spec: &Spec, facts: &Facts, user_values: Option<&Value>) -> Result<R
         merge::merge(&mut harbor.root, user).unwrap_or_else(|conflicts| problems.extend(conflicts));
     }
     let configuration = proxy::configuration(facts, &shown, &proxy::Place::pod(&spec.namespace));
-    let manifests = manifests::render(spec, facts, &configuration).map_err(|problem| problems.push(problem)).unwrap_or_default();
+    let (manifests, monitoring) =
+        manifests::render(spec, facts, &configuration).map_err(|problem| problems.push(problem)).unwrap_or_default();
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -73,6 +75,7 @@ pub fn helm(spec: &Spec, facts: &Facts, user_values: Option<&Value>) -> Result<R
     rendered.warnings.extend(unusual(spec, facts, &harbor.root));
     rendered.add("proxy/proxy.yaml", configuration);
     rendered.add("kubernetes/redis-tls-proxy.yaml", manifests);
+    rendered.add("kubernetes/monitoring.yaml", monitoring);
     rendered.add("harbor/values.yaml", harbor.text());
     if let Some(pod) = next::grant_pod(spec, facts) {
         rendered.add("kubernetes/grant.yaml", pod);
@@ -82,7 +85,8 @@ pub fn helm(spec: &Spec, facts: &Facts, user_values: Option<&Value>) -> Result<R
     Ok(rendered)
 }
 
-/// The proxy's Kubernetes objects in the order in which they are applied: all but the namespace and the Secrets.
+/// The proxy's Kubernetes objects in the order in which they are applied: all but the namespace and the Secrets. One of them, the PriorityClass, is
+/// of no namespace; those of which [`needs_crd`] is true are left out where the cluster does not know their kind.
 ///
 /// # Errors
 /// Everything that stands against it.

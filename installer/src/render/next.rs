@@ -46,6 +46,7 @@ Whoever comes to {url} signs in as `admin`, with the password in `FOLDER/{admin}
 |---|---|
 | `proxy/proxy.yaml` | the proxy's configuration, as it is in the ConfigMap |
 | `kubernetes/redis-tls-proxy.yaml` | everything of the proxy but its Secret |
+| `kubernetes/monitoring.yaml` | for Prometheus' operator: what to scrape, and alerts. Apply it where the cluster has one |
 | `harbor/values.yaml` | Harbor's Helm values; yours (`harbor.values` in doks-harbor.yaml) are merged in |
 | `secrets.sh` | makes the Secrets; run it again when one has changed |
 ",

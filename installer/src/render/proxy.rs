@@ -44,7 +44,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// A pod of the DaemonSet, as `manifests/redis-tls-proxy.yaml` mounts its folders.
+    /// A pod of the DaemonSet, as `manifests/base/daemonset.yaml` mounts its folders.
     #[must_use]
     pub fn pod(namespace: &str) -> Self {
         Self {

@@ -10,7 +10,7 @@ use super::yaml::Document;
 use crate::keyring::Entry;
 use crate::spec::{ChartVersion, Spec};
 
-/// The proxy's own Secret, as `manifests/redis-tls-proxy.yaml` mounts it.
+/// The proxy's own Secret, as `manifests/base/daemonset.yaml` mounts it.
 pub const PROXY: &str = "redis-tls-proxy";
 /// The file with what a chart cannot take from Secrets.
 pub const VALUES_FILE: &str = "values.secret.yaml";
