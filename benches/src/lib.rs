@@ -7,6 +7,7 @@
 //! | [`s3`] | Ceph's S3 gateway, and a stand-in for it with faults |
 //! | [`digitalocean`] | a small DigitalOcean API that keeps state, goes wrong as told, and can be held |
 //! | [`kubernetes`] | a real Kubernetes API with scheduler and controllers, and nodes that KWOK plays |
+//! | [`harbor`], [`registry`] | a small Harbor with faults, and the real docker-registry behind it |
 //! | [`gate`] | a TCP link that can be made slow, frozen, cut, reset or poisoned while it carries traffic |
 //! | [`hosts`] | a name that moves from address to address under a running program |
 //! | [`proxy`] | the program under test, with its metrics and status |
@@ -20,6 +21,7 @@ pub mod certs;
 pub mod cloud;
 pub mod digitalocean;
 pub mod gate;
+pub mod harbor;
 pub mod hosts;
 pub mod kubernetes;
 pub mod ports;
@@ -27,6 +29,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod registry;
 pub mod resp;
 pub mod s3;
 pub mod tls;

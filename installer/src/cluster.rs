@@ -8,6 +8,7 @@
 //! | `lease` | one run at a time |
 //! | `vault` | the keyring's home |
 //! | `job` | what runs once, inside |
+//! | `forward` | a port of a pod on this machine |
 //! | `follow`, `rollout` | how pods come up, and why one does not |
 //! | `problem` | errors, with their cures |
 //!
@@ -22,6 +23,7 @@ mod access;
 pub mod check;
 mod diff;
 mod follow;
+pub mod forward;
 pub mod job;
 pub mod lease;
 pub mod objects;
@@ -30,6 +32,7 @@ pub mod rollout;
 pub mod vault;
 
 pub use access::Access;
+pub use forward::Forward;
 
 /// Our field manager.
 pub const MANAGER: &str = "doks-harbor";

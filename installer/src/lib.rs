@@ -38,7 +38,6 @@ pub mod digitalocean;
 pub mod doctor;
 pub mod facts;
 pub mod harbor;
-pub mod harbor_admin;
 pub mod harbor_secrets;
 pub mod helm;
 pub mod http;

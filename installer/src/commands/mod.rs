@@ -24,6 +24,7 @@ mod apply;
 mod database;
 mod destroy;
 mod doctor;
+mod harbor;
 mod init;
 mod open;
 mod plan;

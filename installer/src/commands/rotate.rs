@@ -5,10 +5,11 @@ use anyhow::Result;
 use super::{DONE, Tools, agreed, say, unless_stopped, usage};
 use crate::apply::{Patience, Run, Temporary, rotate};
 use crate::cli::{Output, Rotate, Secret, Shared};
+use crate::harbor::admin as harbor_admin;
+use crate::http;
 use crate::keyring::Keyring;
 use crate::observe::observe;
 use crate::progress::Progress;
-use crate::{harbor_admin, http};
 
 pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
     if args.finish && args.secret != Secret::Spaces {
