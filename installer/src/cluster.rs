@@ -10,6 +10,7 @@
 //! | `job` | what runs once, inside |
 //! | `forward` | a port of a pod on this machine |
 //! | `follow`, `rollout` | how pods come up, and why one does not |
+//! | `proxies` | the proxy of each node, and what it says of itself |
 //! | `problem` | errors, with their cures |
 //!
 //! Everything is written by server-side apply, so that the API server itself says what is ours, what has drifted, and what belongs to
@@ -28,6 +29,7 @@ pub mod job;
 pub mod lease;
 pub mod objects;
 mod problem;
+pub mod proxies;
 pub mod rollout;
 pub mod vault;
 
