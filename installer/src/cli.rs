@@ -295,7 +295,11 @@ pub struct Open {
 
 /// Of `doctor`.
 #[derive(Debug, Args)]
-pub struct Doctor {}
+pub struct Doctor {
+    /// What DigitalOcean provides alone: needs no way into the cluster.
+    #[arg(long)]
+    pub cloud: bool,
+}
 
 /// Of `database`.
 #[derive(Debug, Args)]
@@ -304,6 +308,9 @@ pub struct Database {}
 /// Of `status`.
 #[derive(Debug, Args)]
 pub struct Status {
+    /// What DigitalOcean provides alone: needs no way into the cluster.
+    #[arg(long)]
+    pub cloud: bool,
     /// Again and again, until Ctrl-C.
     #[arg(long, short = 'w')]
     pub watch: bool,

@@ -1,1 +1,198 @@
-//! What is wrong, and its cure.
+//! What is wrong, or will be soon, with its cure. Pure: it judges what was seen.
+
+use serde::Serialize;
+
+use crate::checks::Report;
+use crate::cluster::proxies::{Proxies, Proxy};
+use crate::harbor::system::Health;
+use crate::helm::Release;
+use crate::names::Names;
+use crate::observe::Observed;
+use crate::plan::Plan;
+use crate::spec::Spec;
+
+/// A certificate with so few days left is worth a word: whoever renews them by themselves does so with 30 left.
+const CERTIFICATE_DAYS: i64 = 21;
+/// An error of before that is history.
+const RECENT_SECONDS: i64 = 15 * 60;
+/// So many are named.
+const MOST_NAMED: usize = 5;
+
+/// What was asked, or why there is no answer.
+pub type Told<T> = Result<T, String>;
+
+/// What the cluster tells.
+#[derive(Serialize)]
+pub struct Inside {
+    /// The proxies.
+    pub proxies: Proxies,
+    /// Harbor's release.
+    #[serde(serialize_with = "told")]
+    pub release: Told<Option<Release>>,
+    /// Harbor by its own words.
+    #[serde(serialize_with = "told")]
+    pub health: Told<Health>,
+}
+
+/// What was told, or `{"error": why}`.
+pub(crate) fn told<T: Serialize, S: serde::Serializer>(what: &Told<T>, to: S) -> Result<S::Ok, S::Error> {
+    match what {
+        Ok(what) => what.serialize(to),
+        Err(why) => serde_json::json!({ "error": why }).serialize(to),
+    }
+}
+
+/// All that can be said of an installation.
+#[must_use]
+pub fn judge(spec: &Spec, cloud: &Observed, plan: &Plan, inside: Option<&Told<Inside>>) -> Report {
+    let mut report = Report::default();
+    drift(&mut report, plan);
+    leftovers(&mut report, cloud, &cloud.names);
+    match inside {
+        None => {}
+        Some(Err(why)) => report.bad("cluster", why, "mend the way into the cluster, or say --cloud to leave it out"),
+        Some(Ok(inside)) => {
+            proxies(&mut report, &inside.proxies);
+            release(&mut report, spec, &inside.release);
+            match &inside.health {
+                Ok(health) if health.is_healthy() => report.good("harbor", health.to_string()),
+                Ok(health) => report.bad("harbor", health.to_string(), cure_of(health, spec)),
+                Err(why) => report.bad("harbor", format!("it cannot be asked for its health: {why}"), "`doks-harbor smoke` tells more"),
+            }
+        }
+    }
+    report
+}
+
+fn drift(report: &mut Report, plan: &Plan) {
+    const CURE: &str = "`doks-harbor apply` mends it";
+    for refusal in &plan.refusals {
+        report.bad("cloud", refusal, "nothing else can be mended before");
+    }
+    for item in &plan.items {
+        for step in &item.steps {
+            report.bad("cloud", format!("{} {}: {step} is to be done", item.kind, item.name), CURE);
+        }
+    }
+    if plan.refusals.is_empty() && plan.is_empty() {
+        report.good("cloud", "databases, firewalls and bucket are as the spec says");
+    }
+}
+
+/// What a run that was killed, or another keyring, has left.
+fn leftovers(report: &mut Report, cloud: &Observed, names: &Names) {
+    let spaces = &cloud.spaces;
+    for key in &spaces.temporary {
+        report.warn(
+            "leftovers",
+            format!("temporary Spaces key {} of a run that was killed", key.access_key),
+            "the next `doks-harbor apply` deletes it",
+        );
+    }
+    for key in &spaces.others {
+        let cure = "of another keyring: delete it in the control panel if nobody uses that keyring any more";
+        report.warn("leftovers", format!("Spaces key {} ({})", key.access_key, key.name), cure);
+    }
+    if let Some(key) = &spaces.retiring {
+        let cure = "once Harbor's registry runs with the new one: `doks-harbor rotate spaces --finish`";
+        report.warn("leftovers", format!("the old Spaces key {key} is still valid"), cure);
+    }
+    if spaces.temporary.is_empty() && spaces.others.is_empty() && spaces.retiring.is_none() {
+        report.good("leftovers", format!("none of {}", names.bucket()));
+    }
+}
+
+fn proxies(report: &mut Report, proxies: &Proxies) {
+    const GROUP: &str = "proxy";
+    let Some(wanted) = proxies.wanted else {
+        return report.bad(GROUP, "is not deployed", "`doks-harbor apply`");
+    };
+    let ready = proxies.ready();
+    if wanted == 0 {
+        report.bad(GROUP, "no node is one that it is wanted on", "proxy.node_pools of the spec must name pools of this cluster");
+    } else if usize::try_from(wanted).is_ok_and(|wanted| ready >= wanted) {
+        report.good(GROUP, format!("ready on {ready} of {wanted} nodes"));
+    }
+    let troubled: Vec<_> = proxies.pods.iter().filter_map(|proxy| proxy.trouble.as_ref().map(|why| (proxy, why))).collect();
+    for (proxy, why) in troubled.iter().take(MOST_NAMED) {
+        let cure =
+            format!("Harbor's pods on this node do not reach their databases: `kubectl logs {}` and `kubectl describe pod {0}`", proxy.pod);
+        report.bad(GROUP, format!("{} on {}: {why}", proxy.pod, proxy.node), cure);
+    }
+    if troubled.len() > MOST_NAMED {
+        report.bad(GROUP, format!("and {} more", troubled.len() - MOST_NAMED), "`doks-harbor status` shows all");
+    }
+    let missing = usize::try_from(wanted).unwrap_or(0).saturating_sub(proxies.pods.len());
+    if missing > 0 {
+        let cure = "`kubectl describe daemonset redis-tls-proxy` tells what keeps its pods away";
+        report.bad(GROUP, format!("{missing} of {wanted} nodes have no pod of it"), cure);
+    }
+    upstreams(report, proxies);
+}
+
+/// What the proxies know of their servers: the worst certificate of each, and what went wrong a moment ago.
+fn upstreams(report: &mut Report, proxies: &Proxies) {
+    const GROUP: &str = "upstreams";
+    let told = || proxies.pods.iter().filter_map(|proxy| proxy.status.as_ref().map(|status| (proxy, status)));
+    let mut certificates: std::collections::BTreeMap<&str, i64> = std::collections::BTreeMap::new();
+    for (_, status) in told() {
+        for listener in &status.listeners {
+            if let Some(certificate) = listener.upstream_certificate {
+                let least = certificates.entry(&listener.upstream).or_insert(certificate.days_left);
+                *least = certificate.days_left.min(*least);
+            }
+        }
+    }
+    for (upstream, days) in certificates {
+        if days < CERTIFICATE_DAYS {
+            let cure = "DigitalOcean renews it in the maintenance window; start one in the control panel, or ask its support";
+            report.bad(GROUP, format!("the certificate of {upstream} ends in {days} days"), cure);
+        } else {
+            report.good(GROUP, format!("{upstream}: certificate good for {days} days"));
+        }
+    }
+    let recent = told().flat_map(|(proxy, status)| {
+        let errors = status.listeners.iter().filter_map(|listener| Some((listener, listener.last_error.as_ref()?)));
+        errors.filter(|(_, error)| status.now - error.at < RECENT_SECONDS && error.side != "client").map(move |found| (proxy, found))
+    });
+    for (proxy, (listener, error)) in recent.take(MOST_NAMED) {
+        report.warn(GROUP, format!("{} on {}: {}", listener.name, proxy.node, error.message), said(proxy));
+    }
+}
+
+fn said(proxy: &Proxy) -> String {
+    format!("`kubectl logs {}` tells whether it goes on", proxy.pod)
+}
+
+fn release(report: &mut Report, spec: &Spec, release: &Told<Option<Release>>) {
+    const GROUP: &str = "harbor";
+    let name = &spec.harbor.release;
+    match release {
+        Err(why) => {
+            report.warn(GROUP, format!("helm cannot tell of the release {name}: {why}"), "what else is told here is true all the same")
+        }
+        Ok(None) => report.bad(GROUP, format!("there is no release {name}"), "`doks-harbor apply` installs it"),
+        Ok(Some(release)) if release.status != "deployed" => {
+            let cure = "`doks-harbor apply` goes on with one that failed, and says what to do about one that is pending";
+            report.bad(GROUP, format!("the release {name} is {} (revision {})", release.status, release.revision), cure);
+        }
+        Ok(Some(release)) if release.chart_version() != Some(&spec.harbor.chart.to_string()) => {
+            let says = format!("the release {name} is of chart {}, and the spec wants {}", release.chart, spec.harbor.chart);
+            report.bad(GROUP, says, "`doks-harbor apply` upgrades it");
+        }
+        Ok(Some(release)) => report.good(GROUP, format!("{} {} (Harbor {})", release.chart, release.status, release.app_version)),
+    }
+}
+
+/// Where to look, by what is not well.
+fn cure_of(health: &Health, spec: &Spec) -> String {
+    let release = &spec.harbor.release;
+    let by_name = |name: &str| health.ailing().any(|component| component.name == name);
+    if by_name("database") || by_name("redis") {
+        return "the way to the databases: look at the proxies above, then at `kubectl logs` of core".to_owned();
+    }
+    match health.ailing().next() {
+        Some(component) => format!("`kubectl get pods --selector=release={release}` and `kubectl logs` of {}", component.name),
+        None => format!("`kubectl get pods --selector=release={release}`"),
+    }
+}

@@ -35,7 +35,7 @@ async fn from_nothing_to_everything_and_then_nothing_to_do() {
     desk.run(&["plan"]).await.ends_with(0);
     desk.apply().await.ends_with(0);
     assert_eq!(desk.cloud.api.mutations(), mutations, "the second run writes nothing: {:?}", desk.cloud.api.calls());
-    let status = desk.run(&["status", "-o", "json"]).await.ends_with(0);
+    let status = desk.run(&["status", "--cloud", "-o", "json"]).await.ends_with(0);
     assert_eq!(status.json()["drift"].as_array().unwrap().len(), 0);
 }
 
@@ -50,7 +50,7 @@ async fn drift_is_shown_and_mended_and_others_keep_what_is_theirs() {
             database.eviction_policy = "allkeys_lru".to_owned();
         }
     });
-    let status = desk.run(&["status", "-o", "json"]).await.ends_with(1);
+    let status = desk.run(&["status", "--cloud", "-o", "json"]).await.ends_with(1);
     assert!(status.json()["drift"].as_array().unwrap().len() >= 3, "{}", status.stdout);
     desk.apply().await.ends_with(0);
     let mended = desk.cloud.api.snapshot();
@@ -87,10 +87,10 @@ async fn who_has_nobody_to_ask_says_yes_before() {
 async fn programs_read_one_document_whatever_happens() {
     let desk = Desk::new().await;
     assert_eq!(desk.json(&["plan"], 2).await["items"].as_array().unwrap().len(), 3);
-    assert!(desk.json(&["status"], 1).await["drift"].is_array());
+    assert!(desk.json(&["status", "--cloud"], 1).await["drift"].is_array());
     assert!(desk.json(&["preflight"], 0).await["checks"].is_array());
     assert_eq!(desk.json(&["apply", "--yes", "--poll", "10ms"], 0).await["cluster"]["id"], CLUSTER);
-    assert_eq!(desk.json(&["status"], 0).await["drift"].as_array().unwrap().len(), 0);
+    assert_eq!(desk.json(&["status", "--cloud"], 0).await["drift"].as_array().unwrap().len(), 0);
     assert_eq!(desk.json(&["destroy"], 0).await["done"], false);
     assert!(desk.json(&["destroy", "--databases"], 1).await["error"].as_str().unwrap().contains("--confirm"));
     assert_eq!(desk.json(&["rotate", "pg", "--yes"], 0).await["rotated"], "pg");
@@ -109,7 +109,7 @@ async fn whoever_looks_keeps_nobody_out() {
     let frozen = desk.cloud.api.freeze(At::call("GET", "/v2/account"), Moment::AfterCommit);
     let run = desk.start(&["rotate", "pg", "--yes"]);
     frozen.reached().await;
-    desk.run(&["status"]).await.ends_with(0);
+    desk.run(&["status", "--cloud"]).await.ends_with(0);
     desk.run(&["plan"]).await.ends_with(0);
     desk.cloud.api.thaw();
     support::outcome(run).await.ends_with(0);

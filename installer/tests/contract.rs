@@ -191,7 +191,7 @@ async fn prism_between_program_and_fake_has_nothing_to_say() {
     desk.run(&["preflight"]).await.ends_with(0);
     desk.run(&["plan"]).await.ends_with(2);
     desk.apply().await.ends_with(0);
-    desk.run(&["status"]).await.ends_with(0);
+    desk.run(&["status", "--cloud"]).await.ends_with(0);
     desk.run(&["rotate", "spaces", "--yes"]).await.ends_with(0);
     desk.run(&["rotate", "spaces", "--finish", "--yes"]).await.ends_with(0);
     desk.run(&["rotate", "pg", "--yes"]).await.ends_with(0);

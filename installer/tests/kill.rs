@@ -117,7 +117,7 @@ async fn who_waits_can_be_stopped_and_runs_out_of_patience() {
         while !is_waiting() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let status = desk.run(&["status", "-o", "json"]).await.ends_with(1);
+        let status = desk.run(&["status", "--cloud", "-o", "json"]).await.ends_with(1);
         assert!(status.stdout.contains("\"creating\""), "{}", status.stdout);
         send(&child, signal);
         is_interrupted(&desk, child).await;

@@ -1,11 +1,16 @@
-//! `doctor`.
+//! `doctor`: what is wrong, with its cure.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
+use super::{DONE, FAILED, Tools, show, sight};
 use crate::cli::{Doctor, Shared};
+use crate::doctor::judge;
+use crate::plan::plan;
 
-pub(super) async fn run(shared: &Shared, _: &Doctor) -> Result<u8> {
-    let spec = super::read_spec(&shared.spec)?;
-    let _ = super::cluster(shared, &spec).await?;
-    bail!("not yet")
+pub(super) async fn run(shared: &Shared, args: &Doctor) -> Result<u8> {
+    let tools = Tools::new(shared)?;
+    let seen = sight::look(shared, &tools, args.cloud).await?;
+    let report = judge(&tools.spec, &seen.cloud, &plan(&tools.spec, &seen.cloud), seen.inside.as_ref());
+    show(shared.output, &report)?;
+    Ok(if report.passed() { DONE } else { FAILED })
 }

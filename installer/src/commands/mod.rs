@@ -31,6 +31,7 @@ mod plan;
 mod pull_secret;
 mod render;
 mod rotate;
+mod sight;
 mod smoke;
 mod status;
 mod trust;

@@ -1,9 +1,9 @@
 //! What helm says of a release.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// One line of `helm list --output json`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Release {
     /// Its name.

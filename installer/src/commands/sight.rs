@@ -1,0 +1,61 @@
+//! Everything that can be seen of an installation at one moment: what `status` shows and `doctor` judges. What cannot be seen is told beside
+//! what can.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Tools, cluster, harbor, keyring};
+use crate::cli::{Reach, Shared};
+use crate::cluster::Cluster;
+use crate::cluster::proxies::Proxies;
+use crate::doctor::{Inside, Told};
+use crate::harbor::system::Health;
+use crate::helm::{Helm, Release};
+use crate::observe::{Observed, observe};
+use crate::spec::Spec;
+
+/// Harbor looks at its components every ten seconds.
+const HEALTH: Duration = Duration::from_secs(15);
+
+/// What DigitalOcean tells, and what the cluster tells.
+pub(super) struct Sight {
+    pub(super) cloud: Observed,
+    /// `None`: nobody asked for it.
+    pub(super) inside: Option<Told<Inside>>,
+}
+
+/// Looks at everything once.
+///
+/// # Errors
+/// When DigitalOcean cannot be asked.
+pub(super) async fn look(shared: &Shared, tools: &Tools, cloud_alone: bool) -> Result<Sight> {
+    let keyring = keyring(shared)?;
+    let cloud = observe(&tools.client, &tools.s3, &tools.spec, keyring.as_ref());
+    if cloud_alone {
+        return Ok(Sight { cloud: cloud.await?, inside: None });
+    }
+    let (cloud, inside) = tokio::join!(cloud, inside(shared, &tools.spec));
+    Ok(Sight { cloud: cloud?, inside: Some(inside) })
+}
+
+async fn inside(shared: &Shared, spec: &Spec) -> Told<Inside> {
+    let cluster = told(cluster(shared, spec).await)?;
+    let (proxies, release, health) = tokio::join!(Proxies::look(&cluster), release(&cluster, spec), health(shared));
+    // One reason is enough where nothing answers.
+    let proxies = told(proxies)?;
+    Ok(Inside { proxies, release: told(release), health: told(health) })
+}
+
+async fn release(cluster: &Cluster, spec: &Spec) -> Result<Option<Release>> {
+    Helm::find(cluster).await?.release(&spec.harbor.release).await
+}
+
+async fn health(shared: &Shared) -> Result<Health> {
+    let at = harbor::reachable(shared, &Reach { harbor: None, ca_file: None, forward: false }).await?;
+    Ok(at.harbor.health_within(HEALTH).await?)
+}
+
+fn told<T>(what: Result<T>) -> Told<T> {
+    what.map_err(|error| format!("{error:#}"))
+}
