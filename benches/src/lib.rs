@@ -8,6 +8,7 @@
 //! | [`digitalocean`] | a small DigitalOcean API that keeps state, goes wrong as told, and can be held |
 //! | [`gate`] | a TCP link that can be made slow, frozen, cut, reset or poisoned while it carries traffic |
 //! | [`hosts`] | a name that moves from address to address under a running program |
+//! | [`netns`] | machines with addresses and routes of their own, in a network that ends with the test |
 //! | [`proxy`] | the program under test, with its metrics and status |
 //! | [`resp`], [`tls`] | just enough of a Redis client and of a TLS client |
 //! | [`process`], [`ports`], [`wait`] | children that never outlive the test, free ports, conditions instead of sleeps |
@@ -20,6 +21,7 @@ pub mod cloud;
 pub mod digitalocean;
 pub mod gate;
 pub mod hosts;
+pub mod netns;
 pub mod ports;
 pub mod postgres;
 pub mod process;
