@@ -10,6 +10,7 @@
 //! | [`harbor`], [`registry`] | a small Harbor with faults, and the real docker-registry behind it |
 //! | [`gate`] | a TCP link that can be made slow, frozen, cut, reset or poisoned while it carries traffic |
 //! | [`hosts`] | a name that moves from address to address under a running program |
+//! | [`netns`] | machines with addresses and routes of their own, in a network that ends with the test |
 //! | [`proxy`] | the program under test, with its metrics and status |
 //! | [`resp`], [`tls`] | just enough of a Redis client and of a TLS client |
 //! | [`process`], [`ports`], [`wait`] | children that never outlive the test, free ports, conditions instead of sleeps |
@@ -24,6 +25,7 @@ pub mod gate;
 pub mod harbor;
 pub mod hosts;
 pub mod kubernetes;
+pub mod netns;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -1,7 +1,6 @@
 //! The program under test: started like a user would, watched through its admin port.
 
 use std::ffi::OsStr;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -245,16 +244,20 @@ impl Answer {
 /// # Errors
 /// When there is no complete answer in 5 s.
 pub async fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<Answer> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
-        stream.write_all(head.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        io::Result::Ok(answer)
-    };
-    let answer = tokio::time::timeout(HTTP, exchange).await.with_context(|| format!("{method} {path}: no answer in {HTTP:?}"))??;
+    let exchange = async { request_over(TcpStream::connect(address).await?, method, path, body).await };
+    tokio::time::timeout(HTTP, exchange).await.with_context(|| format!("{method} {path}: no answer in {HTTP:?}"))?
+}
+
+/// One HTTP/1.1 request on a connection that is open, which is closed then. Waits for ever: the limit is the caller's.
+///
+/// # Errors
+/// When there is no complete answer.
+pub async fn request_over(mut stream: TcpStream, method: &str, path: &str, body: &str) -> Result<Answer> {
+    let (host, length) = (stream.peer_addr()?, body.len());
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(head.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
     parse(&String::from_utf8_lossy(&answer)).with_context(|| format!("{method} {path}: not HTTP"))
 }
 

@@ -65,8 +65,8 @@ async fn hammer(address: SocketAddr, key: String, value: Vec<u8>, batch: usize) 
 async fn a_drain_under_load_breaks_no_reply() {
     let authority = Authority::new().unwrap();
     let redis = Redis::start(&authority).await.unwrap();
-    for round in 0..3 {
-        let mut front = redis_front(&redis, &[]).await;
+    for (round, mode) in ["relay", "session", "multiplex"].into_iter().cycle().take(6).enumerate() {
+        let mut front = redis_front(&redis, &["--pool", mode]).await;
         let mut clients = JoinSet::new();
         for (number, batch) in [1, 1, 1, 1, 7, 30, 100, 400].into_iter().enumerate() {
             let (key, value) = (format!("key-{number}"), vec![b'a' + u8::try_from(number).unwrap(); 1 + 1500 * (number % 4)]);
@@ -75,7 +75,7 @@ async fn a_drain_under_load_breaks_no_reply() {
         }
         front.wait("bytes_total", &[("direction", "upstream_to_client")], |bytes| bytes > 2_000_000.0).await;
         front.proxy.term();
-        assert_eq!(exit_code(&mut front, Duration::from_secs(8)).await, 0, "round {round}: {}", front.proxy.stderr());
+        assert_eq!(exit_code(&mut front, Duration::from_secs(8)).await, 0, "round {round}, {mode}: {}", front.proxy.stderr());
         while let Some(replies) = timeout(SOON, clients.join_next()).await.unwrap() {
             assert!(replies.unwrap() > 0);
         }

@@ -46,7 +46,10 @@ impl Client {
 
     /// While it drains, and with an `idle_timeout`: silence means something.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<Result<Next, End>> {
-        let idle = self.is_idle(self.outlet.waiting() == 0);
+        // Asked for: the lane delivers replies without waking this task, and who always has a request under way would be idle unseen, until the
+        // drain's timeout cuts it.
+        let settled = !self.draining || self.outlet.owes_nothing();
+        let idle = settled && self.is_idle(self.outlet.waiting() == 0);
         if self.draining && idle && !self.outlet.has_unread() && (self.bytes_up > 0 || self.accepted.elapsed() >= FRESH) {
             return Poll::Ready(Err(End::Drained));
         }
