@@ -46,7 +46,7 @@ pub use crate::wait::Frozen;
 pub use builder::Builder;
 pub use faults::{At, Fault, Moment};
 pub use server::{Exchange, Hook};
-pub use world::{Births, Cluster, Database, Endpoint, Event, Key, Phase, Pool, Project, Region, Rule, User, Vpc, World};
+pub use world::{Access, Births, Cluster, Database, Endpoint, Event, Key, Phase, Pool, Project, Region, Rule, User, Vpc, World};
 
 /// The DOKS cluster of a fake that was not told of others.
 pub const CLUSTER: &str = "bd5f5959-5e1e-4205-a714-a914373942af";

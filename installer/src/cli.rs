@@ -77,9 +77,9 @@ pub enum Command {
     /// Write a commented doks-harbor.yaml.
     Init(Init),
     /// Look for everything that could go wrong, with its cure. Changes nothing.
-    Preflight,
+    Preflight(Preflight),
     /// Show what would change, what it costs and how long it takes. Changes nothing; exit code 2 when there is something to do.
-    Plan,
+    Plan(Plan),
     /// Make it so: safe to interrupt, safe to run again.
     Apply(Apply),
     /// Show what is there now.
@@ -124,6 +124,22 @@ pub struct Init {
     pub force: bool,
 }
 
+/// Of `preflight`.
+#[derive(Debug, Args)]
+pub struct Preflight {
+    /// How far `apply` is to go.
+    #[arg(long, value_enum, value_name = "PHASE", default_value_t = Until::Harbor)]
+    pub until: Until,
+}
+
+/// Of `plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// How far to go.
+    #[arg(long, value_enum, value_name = "PHASE", default_value_t = Until::Harbor)]
+    pub until: Until,
+}
+
 /// Of `apply`.
 #[derive(Debug, Args)]
 pub struct Apply {
@@ -142,12 +158,15 @@ pub struct Apply {
     /// How far to go.
     #[arg(long, value_enum, value_name = "PHASE", default_value_t = Until::Harbor)]
     pub until: Until,
+    /// How long the proxy may make no progress on its way to every node.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub rollout: Duration,
 }
 
 /// How far `apply` goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Until {
-    /// What DigitalOcean provides, and the rendered files.
+    /// The cluster itself is left alone: what DigitalOcean provides, and the rendered files.
     Cloud,
     /// Also the proxy in the cluster.
     Proxy,
@@ -303,7 +322,23 @@ pub struct Doctor {
 
 /// Of `database`.
 #[derive(Debug, Args)]
-pub struct Database {}
+pub struct Database {
+    /// The proxy's configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The administrator of PostgreSQL.
+    #[arg(long, value_name = "USER", default_value = "doadmin")]
+    pub admin: String,
+    /// File with the administrator's password.
+    #[arg(long, value_name = "FILE")]
+    pub admin_password_file: PathBuf,
+    /// How long servers may be out of reach.
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
+    pub patience: Duration,
+    /// Also write the outcome here: what is left of a container.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
 
 /// Of `status`.
 #[derive(Debug, Args)]
@@ -365,6 +400,9 @@ pub struct Rotate {
     /// Of `admin`: the https URL at which Harbor answers.
     #[arg(long, value_name = "URL")]
     pub harbor: Option<String>,
+    /// Leave the cluster as it is: its Secrets are made by hand.
+    #[arg(long)]
+    pub cloud_only: bool,
 }
 
 /// A secret that can be changed.
@@ -383,6 +421,15 @@ pub enum Secret {
 /// Of `destroy`.
 #[derive(Debug, Args)]
 pub struct Destroy {
+    /// Take Harbor's release away, with helm. Its images and tables stay.
+    #[arg(long, conflicts_with = "cloud_only")]
+    pub harbor: bool,
+    /// Take the proxy away, with all that is only for it.
+    #[arg(long, conflicts_with = "cloud_only")]
+    pub proxy: bool,
+    /// Leave the cluster as it is, also when Harbor may be running there: it is gone, or looked after by others.
+    #[arg(long)]
+    pub cloud_only: bool,
     /// Delete the databases, and everything in them.
     #[arg(long)]
     pub databases: bool,

@@ -10,6 +10,8 @@ use crate::plan::{Misfit, Wanted, cost};
 use crate::spaces;
 use crate::spec::Spec;
 
+pub mod cluster;
+
 /// DigitalOcean's default limit for an account.
 const MOST_DATABASES: usize = 10;
 /// A version that ends within so many days is worth a word.

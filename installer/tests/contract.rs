@@ -50,6 +50,8 @@ async fn every_call(client: &Client) {
     assert_eq!(client.vpc(VPC).await.unwrap().unwrap().region, REGION);
     assert!(client.vpc("00000000-0000-4000-8000-000000000000").await.unwrap().is_none());
     assert_eq!(client.clusters().await.unwrap()[0].id, CLUSTER);
+    let credentials = client.cluster_credentials(CLUSTER, Duration::from_secs(600)).await.unwrap();
+    assert!(credentials.server.starts_with("https://") && credentials.token.is_some());
     let projects = client.projects().await.unwrap();
     let project = projects.iter().find(|project| !project.is_default).unwrap();
     let options = client.database_options().await.unwrap();
@@ -121,7 +123,8 @@ fn fake() -> Fake {
     let mut foreign = Database::new("somebodys", "redis", "7");
     foreign.rules = vec![Rule::new("ip_addr", "192.0.2.7", Some("office"))];
     foreign.end_of_life = Some("2025-06-30T00:00:00Z".to_owned());
-    Fake::builder().hidden_polls(1).creating_polls(2).deleting_polls(2).database(foreign).start().unwrap()
+    let there = Fake::builder().kubernetes("https://192.0.2.1:443", "PEM", "token").database(foreign);
+    there.hidden_polls(1).creating_polls(2).deleting_polls(2).start().unwrap()
 }
 
 fn agree(document: &Document, exchanges: &[Exchange]) {
@@ -147,7 +150,7 @@ async fn requests_and_answers_agree_with_digitaloceans_document() {
     let log = fake.log();
     agree(&document, &log);
     let called = document.templates(&log);
-    assert!(called.len() >= 31, "every call of the client is among these: {called:#?}");
+    assert!(called.len() >= 32, "every call of the client is among these: {called:#?}");
 }
 
 #[tokio::test]

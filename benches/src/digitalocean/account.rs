@@ -1,8 +1,9 @@
 //! Account, regions, networks, DOKS clusters, projects, tags.
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, page, uuid};
+use super::answer::{Answer, page};
 use super::routes::Call;
 use super::world::{Cluster, Project, Vpc, World};
 
@@ -72,11 +73,26 @@ pub(super) fn cluster(world: &mut World, call: &Call) -> Answer {
     cluster.map_or_else(Answer::not_found, |cluster| Answer::ok(json!({ "kubernetes_cluster": show_cluster(cluster) })))
 }
 
+/// Each call makes a token that lives as long as it was asked to; here it is always the same one.
+pub(super) fn credentials(world: &mut World, call: &Call) -> Answer {
+    let Some(cluster) = world.clusters.iter().find(|cluster| cluster.id == call.part(1)) else { return Answer::not_found() };
+    let Some(access) = &cluster.access else { return Answer::unprocessable("the cluster has no API that can be reached") };
+    let ca = base64::engine::general_purpose::STANDARD.encode(&access.ca_pem);
+    Answer::ok(json!({
+        "server": access.server,
+        "certificate_authority_data": ca,
+        "client_certificate_data": Value::Null,
+        "client_key_data": Value::Null,
+        "token": access.token,
+        "expires_at": "2036-01-02T04:04:05Z",
+    }))
+}
+
 fn show_cluster(cluster: &Cluster) -> Value {
     let pools = cluster.pools.iter().map(|pool| {
         let (least, most) = pool.auto_scale.unwrap_or_default();
         json!({
-            "id": uuid(),
+            "id": cluster.pool_id(&pool.name),
             "name": pool.name,
             "size": "s-4vcpu-8gb",
             "count": pool.count,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::{secret, uuid};
 use super::server::{self, Hook, Shared, State};
-use super::world::{Cluster, Database, Endpoint, Event, Project, Region, Vpc, World};
+use super::world::{Access, Cluster, Database, Endpoint, Event, Project, Region, Vpc, World};
 use super::{CLUSTER, CLUSTER_NAME, Fake, REGION, VPC};
 use crate::Authority;
 
@@ -61,6 +61,16 @@ impl Builder {
             self.world.vpcs.push(Vpc { id: cluster.vpc.clone(), name, region: cluster.region.clone() });
         }
         self.world.clusters.push(cluster);
+        self
+    }
+
+    /// Where the API of the first DOKS cluster is, and the token that `credentials` tells. Its nodes are of [`Cluster::pool_id`]'s.
+    #[must_use]
+    pub fn kubernetes(mut self, server: &str, ca_pem: &str, token: &str) -> Self {
+        let access = Access { server: server.to_owned(), ca_pem: ca_pem.to_owned(), token: Some(token.to_owned()) };
+        if let Some(cluster) = self.world.clusters.first_mut() {
+            cluster.access = Some(access);
+        }
         self
     }
 

@@ -63,6 +63,7 @@ fn route(method: &str, parts: &[&str]) -> Option<(&'static str, Handler)> {
         ("GET", "vpcs", [_]) => ("vpc:read", account::vpc),
         ("GET", "kubernetes", ["clusters"]) => ("kubernetes:read", account::clusters),
         ("GET", "kubernetes", ["clusters", _]) => ("kubernetes:read", account::cluster),
+        ("GET", "kubernetes", ["clusters", _, "credentials"]) => ("kubernetes:access_cluster", account::credentials),
         ("GET", "projects", []) => ("project:read", account::projects),
         ("GET", "projects", ["default"]) => ("project:read", account::default_project),
         ("GET", "projects", [_, "resources"]) => ("project:read", account::project_resources),

@@ -118,6 +118,19 @@ pub struct Cluster {
     pub pools: Vec<Pool>,
     /// Who may reach the API server, if not everybody.
     pub allowed_addresses: Option<Vec<String>>,
+    /// The way to its API; without one there is none.
+    pub access: Option<Access>,
+}
+
+/// The way to the API of a DOKS cluster.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// `https://…`
+    pub server: String,
+    /// The authority of its certificate, PEM.
+    pub ca_pem: String,
+    /// Of an administrator; none where the team signs on elsewhere.
+    pub token: Option<String>,
 }
 
 impl Cluster {
@@ -133,7 +146,16 @@ impl Cluster {
             state: "running".to_owned(),
             pools: vec![Pool { name: "workers".to_owned(), count: 3, auto_scale: None }],
             allowed_addresses: None,
+            access: None,
         }
+    }
+
+    /// The id of one of its pools: its nodes carry it as `doks.digitalocean.com/node-pool-id`.
+    #[must_use]
+    pub fn pool_id(&self, pool: &str) -> String {
+        // Of letters that a UUID may hold, and always the same.
+        let hex: String = format!("{}{}", self.id, pool).bytes().rev().take(6).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-4444-4444-8444-{hex}", self.id.get(..8).unwrap_or("00000000"))
     }
 }
 

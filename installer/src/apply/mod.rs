@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use secrecy::SecretString;
 use tokio::time::Instant;
 
+use crate::cluster::{job, rollout};
 use crate::digitalocean::{Client, DatabaseCluster};
 use crate::facts::{Bucket, Cluster, Database, Facts};
 use crate::harbor_secrets;
@@ -21,6 +22,7 @@ use crate::spaces;
 use crate::spec::Spec;
 
 mod bucket;
+pub mod cluster;
 mod database;
 pub mod destroy;
 pub mod harbor;
@@ -83,8 +85,8 @@ pub struct TimedOut {
 /// Whether waiting was all that was left.
 #[must_use]
 pub fn is_late(error: &anyhow::Error) -> bool {
-    error.is::<TimedOut>()
-        || error.chain().any(|cause| cause.is::<TimedOut>() || matches!(cause.downcast_ref(), Some(spaces::Error::TooLate { .. })))
+    let waited = |cause: &(dyn std::error::Error + 'static)| cause.is::<TimedOut>() || cause.is::<rollout::Late>() || cause.is::<job::Late>();
+    error.is::<TimedOut>() || error.chain().any(|cause| waited(cause) || matches!(cause.downcast_ref(), Some(spaces::Error::TooLate { .. })))
 }
 
 /// Carries out a plan of what was observed.

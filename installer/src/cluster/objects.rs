@@ -10,6 +10,8 @@
 //! The dry run lets the API server fill in its defaults and say what it would not accept, so the plan tells what `apply` will do and nothing else.
 //! What a person has changed by hand with kubectl counts as drift and is changed back; what another manager applies is a conflict.
 
+use std::fmt;
+
 use anyhow::{Context, Result, bail};
 use futures_util::future::{join_all, try_join_all};
 use kube::Api;
@@ -59,7 +61,7 @@ impl Action {
 }
 
 /// One object that is not as it should be.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Change {
     /// What is to become of it.
     pub action: Action,
@@ -75,6 +77,13 @@ pub struct Change {
     /// Takes back what a person has changed by hand.
     #[serde(skip)]
     by_force: bool,
+}
+
+/// Without the object: it may be a Secret.
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.action.mark(), self.kind, self.name)
+    }
 }
 
 /// What was seen of all that is wanted.
@@ -204,7 +213,7 @@ pub fn removal(version: &str, kind: &str, name: &str, why: &str) -> Change {
 /// Deletes one object with all that it owns; that it is not there is no error. With `version` only as it was then.
 pub(super) async fn remove<K>(cluster: &Cluster, api: &Api<K>, what: &str, name: &str, version: Option<String>) -> Result<()>
 where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    K: Clone + serde::de::DeserializeOwned + fmt::Debug,
 {
     let how = DeleteParams::background();
     let how = match version {

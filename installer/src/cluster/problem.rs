@@ -25,13 +25,13 @@ pub(super) fn status(error: &kube::Error) -> Option<&Status> {
 
 /// 404, of the object or of its namespace.
 pub(super) fn is_missing(error: &kube::Error) -> bool {
-    status(error).is_some_and(Status::is_not_found)
+    status(error).is_some_and(|status| status.code == 404)
 }
 
 /// 404 of the kind itself: its CustomResourceDefinition is not installed.
 pub(super) fn is_unknown_kind(error: &kube::Error) -> bool {
     // An object, or a namespace, that is missing is named.
-    status(error).is_some_and(|status| status.is_not_found() && status.details.as_ref().is_none_or(|details| details.name.is_empty()))
+    status(error).is_some_and(|status| status.code == 404 && status.details.as_ref().is_none_or(|details| details.name.is_empty()))
 }
 
 /// 409: somebody else was faster.

@@ -194,7 +194,7 @@ async fn stuck(
 }
 
 /// What the cluster has complained of last, about an object.
-async fn warning(cluster: &Cluster, kind: &str, name: &str) -> Option<String> {
+pub(super) async fn warning(cluster: &Cluster, kind: &str, name: &str) -> Option<String> {
     let fields = format!("involvedObject.kind={kind},involvedObject.name={name},type=Warning");
     let events = cluster.api::<Event>().list(&ListParams::default().fields(&fields)).await.ok()?;
     let last = events

@@ -9,12 +9,13 @@ use anyhow::{Result, bail};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::{Cluster, MANAGER, problem};
 use crate::keyring::sync::{Hashes, Sync, compare, hash};
 use crate::keyring::{Entry, ID, Keyring};
+use crate::render::secrets::encoded;
 
 /// The Secret.
 pub const NAME: &str = "doks-harbor-keyring";
@@ -125,6 +126,7 @@ pub async fn push(cluster: &Cluster, keyring: &Keyring) -> Result<Vec<Entry>> {
     let is_known = vault.as_ref().is_some_and(|vault| vault.id == keyring.id());
     if !(is_known && sync.push.is_empty()) {
         let object = secret(cluster, keyring.id(), &entries, vault.and_then(|vault| vault.version));
+        // All of it is ours, also what a person has put into it by hand: that has been taken over before.
         let written = cluster.api::<Secret>().patch(NAME, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await;
         match written {
             Err(error) if problem::is_conflict(&error) => bail!("another run has written the Secret {NAME} at this moment: run again"),
@@ -152,13 +154,6 @@ fn secret(cluster: &Cluster, id: &str, entries: &BTreeMap<Entry, SecretString>, 
         metadata.insert("resourceVersion".to_owned(), version.into());
     }
     object
-}
-
-/// As Secrets have it.
-#[must_use]
-pub fn encoded(secret: &SecretString) -> Value {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(secret.expose_secret()).into()
 }
 
 fn hashes(keyring: &Keyring) -> Result<Hashes> {

@@ -1,22 +1,35 @@
 //! `apply`: preflight, plan, a question, and the way there.
+//!
+//! ```text
+//!   preflight ─► keyring brought up to date ─► plan ─► question ─► Lease ─► cloud ─► cluster ─► Harbor
+//!                                                                    └─ keyring put into the cluster before and after
+//! ```
 
-use anyhow::{Result, bail};
+use std::future::Future;
+
+use anyhow::{Context, Result, bail};
 
 use super::render::{self, write};
-use super::{DONE, FAILED, PREFLIGHT, Tools, agreed, complain, say, show, unless_stopped};
+use super::{DONE, FAILED, PREFLIGHT, Tools, agreed, complain, plan, say, show, unless_stopped};
+use crate::apply::cluster::{Deploy, Deployed, converge, ensure_namespace};
 use crate::apply::{Patience, Run, Temporary, apply};
 use crate::cli::{Apply, Output, Shared};
+use crate::cluster::lease::{self, Held};
+use crate::cluster::{Cluster, vault};
+use crate::facts::Facts;
 use crate::keyring::Keyring;
-use crate::observe::{Sight, observe};
-use crate::plan::plan;
+use crate::observe::{Observed, Sight};
+use crate::plan::{Plan, Whole};
 use crate::progress::Progress;
+
+/// What is said when it is stopped.
+const NEXT: &str = "nothing is lost: run `doks-harbor apply` again, it goes on from here";
 
 pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
     let tools = Tools::new(shared)?;
-    let (client, s3, spec) = (&tools.client, &tools.s3, &tools.spec);
-    let keyring = Keyring::open(&shared.keyring)?;
-    let sight = Sight::look(client).await;
-    let report = super::plan::check(spec, &sight).await;
+    let mut keyring = Keyring::open(&shared.keyring)?;
+    let sight = Sight::look(&tools.client).await;
+    let (report, cluster) = plan::checked(shared, &tools, &sight, args.until).await;
     if !report.passed() {
         match shared.output {
             Output::Text => complain(report.to_string().trim_end()),
@@ -24,41 +37,129 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
         }
         return Ok(PREFLIGHT);
     }
-    let mut observed = sight.complete(client, s3, spec, Some(&keyring)).await?;
-    let planned = plan(spec, &observed);
-    // A program is shown the end, or why there is none.
-    if shared.output == Output::Text || !planned.refusals.is_empty() {
-        show(shared.output, &planned)?;
+    if let Some(cluster) = &cluster {
+        let taken = vault::pull(cluster, &mut keyring).await?;
+        if !taken.is_empty() {
+            complain(&format!("Taken from the cluster into {}: {}.", keyring.folder().display(), vault::files(&taken)));
+        }
     }
-    if !planned.refusals.is_empty() {
+    let mut observed = sight.complete(&tools.client, &tools.s3, &tools.spec, Some(&keyring)).await?;
+    let (planned, in_cluster) = plan::both(&tools, cluster.as_ref(), &keyring, &observed).await?;
+    let whole = Whole { cloud: &planned, cluster: in_cluster.as_ref() };
+    // A program is shown the end, or why there is none.
+    if shared.output == Output::Text || whole.is_refused() {
+        show(shared.output, &whole)?;
+    }
+    if whole.is_refused() {
         return Ok(FAILED);
     }
-    if !planned.is_empty() && !args.yes {
+    if !whole.is_empty() && !args.yes {
         if shared.output == Output::Json {
-            complain(planned.to_string().trim_end());
+            complain(whole.to_string().trim_end());
         }
         agreed("Do this?").await?;
         // Whoever was asked may have thought about it for an hour.
-        observed = observe(client, s3, spec, Some(&keyring)).await?;
-        if serde_json::to_value(plan(spec, &observed))? != serde_json::to_value(&planned)? {
+        observed = plan::again(&tools, &keyring).await?;
+        let (planned, in_cluster) = plan::both(&tools, cluster.as_ref(), &keyring, &observed).await?;
+        if serde_json::to_value(Whole { cloud: &planned, cluster: in_cluster.as_ref() })? != serde_json::to_value(&whole)? {
             bail!("nothing was done: things have changed since this plan was made; run again to see the new one");
         }
     }
     let progress = Progress::new(shared.quiet);
     let temporary = Temporary::default();
     let patience = Patience { online: args.timeout, poll: args.poll, ..Patience::default() };
-    let run = Run { client, s3, spec, keyring: &keyring, progress: &progress, patience, temporary: &temporary };
-    let next = "nothing is lost: run `doks-harbor apply` again, it goes on from here";
-    let facts = unless_stopped(client, &temporary, next, apply(&run, &observed, &planned)).await?;
-    let rendered = render::for_helm(spec, &facts, Some(&keyring))?;
+    let run = Run { client: &tools.client, s3: &tools.s3, spec: &tools.spec, keyring: &keyring, progress: &progress, patience, temporary: &temporary };
+    let held = match &cluster {
+        Some(cluster) if !whole.is_empty() => {
+            ensure_namespace(cluster).await?;
+            Some(lease::take(cluster, keyring.id()).await?)
+        }
+        _ => None,
+    };
+    let deploy = cluster.as_ref().map(|cluster| Deploy { cluster, spec: &tools.spec, keyring: &keyring, progress: &progress, patience: args.rollout });
+    let work = carry_out(&run, deploy.as_ref(), &observed, &planned, held.is_some());
+    let outcome = unless_stopped(&tools.client, &temporary, NEXT, unless_lost(held.as_ref(), work)).await;
+    if let Some(held) = held
+        && let Err(error) = held.release().await
+    {
+        complain(&format!("warning: the Lease {} is left, and runs out by itself: {error:#}", lease::NAME));
+    }
+    let (facts, deployed) = outcome?;
+    let rendered = render::for_helm(&tools.spec, &facts, Some(&keyring))?;
     write(&args.out, &rendered)?;
     match shared.output {
         Output::Json => say(&facts.to_json()),
-        Output::Text => say(&format!(
-            "Everything is there. What Harbor and the proxy need is in {}: begin with NEXT.md. The secrets are in {}.",
-            args.out.display(),
-            keyring.folder().display()
-        )),
+        Output::Text => say(&told(args, &keyring, deployed.as_ref())),
     }
     Ok(DONE)
+}
+
+/// Cloud, then cluster. The keyring is put into the cluster before what only it knows could be lost, and after, whatever the cloud's part came to.
+async fn carry_out(
+    run: &Run<'_>,
+    deploy: Option<&Deploy<'_>>,
+    observed: &Observed,
+    planned: &Plan,
+    may_write: bool,
+) -> Result<(Facts, Option<Deployed>)> {
+    let secure = async || match deploy {
+        Some(deploy) if may_write => vault::push(deploy.cluster, run.keyring).await.map(|_| ()),
+        _ => Ok(()),
+    };
+    secure().await?;
+    let provided = apply(run, observed, planned).await;
+    let secured = secure().await.context("what the keyring has got is not in the cluster yet, only in its folder");
+    let facts = match (provided, secured) {
+        (Err(error), Err(too)) => return Err(error.context(format!("{too:#}"))),
+        (provided, secured) => {
+            let facts = provided?;
+            secured?;
+            facts
+        }
+    };
+    let Some(deploy) = deploy else { return Ok((facts, None)) };
+    // The databases may have been made just now.
+    let observed = crate::observe::observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
+    let deployed = converge(deploy, &facts, &observed, may_write).await?;
+    // Harbor, by helm: here, with `deploy.cluster`, `facts` and the keyring, still under the Lease.
+    Ok((facts, Some(deployed)))
+}
+
+/// The outcome of the work, or how the Lease was lost meanwhile.
+async fn unless_lost<T>(held: Option<&Held>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(held) = held else { return work.await };
+    tokio::select! {
+        outcome = work => outcome,
+        lost = held.keep() => Err(lost),
+    }
+}
+
+fn told(args: &Apply, keyring: &Keyring, deployed: Option<&Deployed>) -> String {
+    let (out, folder) = (args.out.display(), keyring.folder().display());
+    match deployed {
+        None => format!("Everything is there. What Harbor and the proxy need is in {out}: begin with NEXT.md. The secrets are in {folder}."),
+        Some(deployed) => format!(
+            "The proxy is ready on {} nodes. What Harbor needs is in {out}: NEXT.md says how to go on. The secrets are in {folder} and in the cluster.",
+            deployed.nodes
+        ),
+    }
+}
+
+/// The cluster's part of a keyring, as it is there, beside what is here: in a folder that is gone with it.
+pub(super) async fn keyring_as_in(cluster: &Cluster, here: Option<&Keyring>) -> Result<Option<(tempfile::TempDir, Keyring)>> {
+    let Some(vault) = vault::Vault::read(cluster).await? else { return Ok(None) };
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    let mut copy = Keyring::open(&folder.path().join("keyring"))?;
+    if let Some(here) = here {
+        copy.take_id(here.id())?;
+        for (entry, secret) in here.entries()? {
+            copy.put(entry, &secret)?;
+        }
+        copy.note_synced(&here.synced()?)?;
+    }
+    // What stands against it is told by the plan.
+    if vault::differs(Some(&vault), &copy).is_ok() {
+        vault::pull(cluster, &mut copy).await?;
+    }
+    Ok(Some((folder, copy)))
 }

@@ -91,8 +91,8 @@ async fn dispatch(cli: Cli) -> Result<u8> {
     let shared = &cli.shared;
     match cli.command {
         Command::Init(args) => init::run(shared, &args).await,
-        Command::Preflight => plan::preflight(shared).await,
-        Command::Plan => plan::plan(shared).await,
+        Command::Preflight(args) => plan::preflight(shared, &args).await,
+        Command::Plan(args) => plan::plan(shared, &args).await,
         Command::Apply(args) => apply::run(shared, &args).await,
         Command::Status(args) => status::run(shared, &args).await,
         Command::Render(args) => render::run(shared, &args).await,
@@ -101,7 +101,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::PullSecret(args) => pull_secret::run(shared, &args).await,
         Command::Open(args) => open::run(shared, &args).await,
         Command::Doctor(args) => doctor::run(shared, &args).await,
-        Command::Database(args) => database::run(shared, &args).await,
+        Command::Database(args) => database::run(&args).await,
         Command::Rotate(args) => rotate::run(shared, &args).await,
         Command::Destroy(args) => destroy::run(shared, &args).await,
         Command::Completions { shell } => {

@@ -3,15 +3,19 @@
 use anyhow::Result;
 
 use super::{CHANGES, DONE, FAILED, PREFLIGHT, Tools, complain, keyring, show, today};
+use crate::apply;
 use crate::checks::Report;
-use crate::cli::{Output, Shared};
-use crate::observe::{Sight, observe};
-use crate::preflight::judge;
-use crate::spec::Spec;
+use crate::cli::{Output, Plan, Preflight, Shared, Until};
+use crate::cluster::Cluster;
+use crate::cluster::check;
+use crate::keyring::Keyring;
+use crate::observe::{Observed, Sight, find_cluster, observe};
+use crate::plan::{self, ClusterPlan, Whole};
+use crate::preflight::{self, judge};
 
-pub(super) async fn preflight(shared: &Shared) -> Result<u8> {
+pub(super) async fn preflight(shared: &Shared, args: &Preflight) -> Result<u8> {
     let tools = Tools::new(shared)?;
-    let report = check(&tools.spec, &Sight::look(&tools.client).await).await;
+    let (report, _) = checked(shared, &tools, &Sight::look(&tools.client).await, args.until).await;
     show(shared.output, &report)?;
     if !report.passed() {
         return Ok(PREFLIGHT);
@@ -22,9 +26,21 @@ pub(super) async fn preflight(shared: &Shared) -> Result<u8> {
     Ok(DONE)
 }
 
-/// All that can be said before anything is made.
-pub(super) async fn check(spec: &Spec, sight: &Sight) -> Report {
-    judge(spec, sight, &today(), helm_version().await.as_deref())
+/// All that can be said before anything is made, and the way into the cluster where it is to be used.
+pub(super) async fn checked(shared: &Shared, tools: &Tools, sight: &Sight, until: Until) -> (Report, Option<Cluster>) {
+    let mut report = judge(&tools.spec, sight, &today(), helm_version().await.as_deref());
+    let Ok(clusters) = &sight.clusters else { return (report, None) };
+    let wanted = find_cluster(clusters, &tools.spec.cluster).ok();
+    // Without a cluster of that name the rest has been said.
+    if until == Until::Cloud || wanted.is_none() {
+        return (report, None);
+    }
+    let (seen, cluster) = match super::cluster(shared, &tools.spec).await {
+        Ok(cluster) => (check::Sight::look(&cluster).await, Some(cluster)),
+        Err(error) => (Err(error), None),
+    };
+    preflight::cluster::judge(&mut report, &tools.spec, wanted, &seen);
+    (report, cluster)
 }
 
 async fn helm_version() -> Option<String> {
@@ -33,14 +49,66 @@ async fn helm_version() -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-pub(super) async fn plan(shared: &Shared) -> Result<u8> {
+pub(super) async fn plan(shared: &Shared, args: &Plan) -> Result<u8> {
     let tools = Tools::new(shared)?;
-    let keyring = keyring(shared)?;
-    let observed = observe(&tools.client, &tools.s3, &tools.spec, keyring.as_ref()).await?;
-    let plan = crate::plan::plan(&tools.spec, &observed);
-    show(shared.output, &plan)?;
-    if !plan.refusals.is_empty() {
+    let sight = Sight::look(&tools.client).await;
+    let cluster = if args.until == Until::Cloud { None } else { Some(super::cluster(shared, &tools.spec).await) };
+    let (cluster, unreachable) = match cluster {
+        Some(Err(why)) => (None, Some(why)),
+        cluster => (cluster.and_then(Result::ok), None),
+    };
+    let here = keyring(shared)?;
+    // What `apply` would begin with: the keyring as the cluster has it. The folder itself stays as it is.
+    let copy = match &cluster {
+        Some(cluster) => super::apply::keyring_as_in(cluster, here.as_ref()).await?,
+        None => None,
+    };
+    let keyring = copy.as_ref().map(|(_, keyring)| keyring).or(here.as_ref());
+    let observed = sight.complete(&tools.client, &tools.s3, &tools.spec, keyring).await?;
+    let planned = plan::plan(&tools.spec, &observed);
+    let in_cluster = match &cluster {
+        Some(cluster) => Some(in_cluster(&tools, cluster, &observed, keyring).await?),
+        None => None,
+    };
+    let whole = Whole { cloud: &planned, cluster: in_cluster.as_ref() };
+    show(shared.output, &whole)?;
+    if let Some(why) = unreachable {
+        complain(&format!("doks-harbor: the cluster could not be looked at: {why:#}; say --until cloud to leave it alone"));
         return Ok(FAILED);
     }
-    Ok(if plan.is_empty() { DONE } else { CHANGES })
+    if whole.is_refused() {
+        return Ok(FAILED);
+    }
+    Ok(if whole.is_empty() { DONE } else { CHANGES })
+}
+
+/// The cluster's part of the plan; as far as it can be told before the databases are there.
+pub(super) async fn in_cluster(
+    tools: &Tools,
+    cluster: &Cluster,
+    observed: &Observed,
+    keyring: Option<&Keyring>,
+) -> Result<ClusterPlan> {
+    let facts = apply::facts(&tools.spec, observed, &tools.s3).ok();
+    apply::cluster::look(cluster, &tools.spec, facts.as_ref(), keyring).await
+}
+
+/// Both parts: what is done is what was shown.
+pub(super) async fn both(
+    tools: &Tools,
+    cluster: Option<&Cluster>,
+    keyring: &Keyring,
+    observed: &Observed,
+) -> Result<(plan::Plan, Option<ClusterPlan>)> {
+    let planned = plan::plan(&tools.spec, observed);
+    let in_cluster = match cluster {
+        Some(cluster) => Some(in_cluster(tools, cluster, observed, Some(keyring)).await?),
+        None => None,
+    };
+    Ok((planned, in_cluster))
+}
+
+/// Asks everything again.
+pub(super) async fn again(tools: &Tools, keyring: &Keyring) -> Result<Observed> {
+    observe(&tools.client, &tools.s3, &tools.spec, Some(keyring)).await
 }

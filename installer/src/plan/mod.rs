@@ -10,12 +10,14 @@ use crate::digitalocean::{FirewallRule, MaintenanceWindow, NewDatabase};
 use crate::observe::{Observed, bucket_name};
 use crate::spec::Spec;
 
+mod cluster;
 pub mod cost;
 mod database;
 mod spaces;
 mod text;
 mod wanted;
 
+pub use cluster::{ClusterPlan, Whole};
 pub use database::firewall;
 pub use wanted::{Misfit, Wanted};
 

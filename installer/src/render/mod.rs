@@ -15,6 +15,7 @@ use serde_json::Value;
 
 mod budget;
 mod compose;
+pub mod job;
 mod local;
 mod manifests;
 mod merge;

@@ -3,8 +3,9 @@
 //! Charts before 1.14 cannot take all of Harbor's secrets from Secrets. Those few are values, in a file of their own in the keyring's folder
 //! ([`values`]); everything else that is rendered may be committed.
 
+use base64::Engine as _;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::yaml::Document;
 use crate::keyring::Entry;
@@ -134,6 +135,36 @@ pub fn table(spec: &Spec) -> Vec<Secret> {
     };
     let harbor = Use::ALL.iter().filter(|wanted| wanted.is_referred_to(spec.harbor.chart)).map(|wanted| of(*wanted));
     std::iter::once(proxy).chain(harbor).collect()
+}
+
+/// The Secrets as objects; those that lack an entry are left out, and named.
+#[must_use]
+pub fn objects(spec: &Spec, secret: impl Fn(Entry) -> Option<SecretString>) -> (Vec<Value>, Vec<String>) {
+    let (mut objects, mut incomplete) = (Vec::new(), Vec::new());
+    for Secret { name, keys } in table(spec) {
+        let data: Option<serde_json::Map<_, _>> = keys.iter().map(|(key, entry)| Some(((*key).to_owned(), encoded(&secret(*entry)?)))).collect();
+        let Some(data) = data else {
+            incomplete.push(name);
+            continue;
+        };
+        objects.push(json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": spec.namespace, "labels": {
+                "app.kubernetes.io/managed-by": "doks-harbor",
+                "app.kubernetes.io/part-of": "harbor",
+            }},
+            "type": "Opaque",
+            "data": data,
+        }));
+    }
+    (objects, incomplete)
+}
+
+/// A secret as Secrets have it.
+#[must_use]
+pub fn encoded(secret: &SecretString) -> Value {
+    base64::engine::general_purpose::STANDARD.encode(secret.expose_secret()).into()
 }
 
 /// The keys that this chart takes as values only.

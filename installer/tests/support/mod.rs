@@ -1,6 +1,8 @@
 //! The built program, a folder of its own, and a cloud that it takes for DigitalOcean.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests; not each test uses all")]
 
+pub(crate) mod town;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -104,7 +106,7 @@ impl Desk {
         if let Some(api) = &self.api {
             cloud[1].clone_from(api);
         }
-        command.args(arguments).args(cloud).current_dir(self.folder.path()).env_clear();
+        command.args(arguments).args(alone(arguments)).args(cloud).current_dir(self.folder.path()).env_clear();
         command.env("DIGITALOCEAN_TOKEN", self.cloud.api.token()).env("PATH", "/nowhere").env("HOME", self.folder.path());
         // Whatever may be told by whoever asks for everything.
         command.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "1");
@@ -175,6 +177,15 @@ impl Desk {
 }
 
 pub(crate) const APPLY: &[&str] = &["apply", "--yes", "--poll", "10ms"];
+
+/// Without Kubernetes: the cluster is left alone. Tests that have one say how far to go.
+fn alone(arguments: &[&str]) -> &'static [&'static str] {
+    match arguments.first() {
+        Some(&"preflight" | &"plan" | &"apply") if !arguments.contains(&"--until") => &["--until", "cloud"],
+        Some(&"rotate" | &"destroy") if !arguments.contains(&"--kubeconfig") => &["--cloud-only"],
+        _ => &[],
+    }
+}
 
 pub(crate) async fn outcome(child: Child) -> Outcome {
     let output = timeout(LONG, child.wait_with_output()).await.expect("it does not end").unwrap();

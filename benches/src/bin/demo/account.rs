@@ -74,7 +74,7 @@ impl Account {
     }
 
     pub(crate) async fn apply(&self) -> Result<()> {
-        let said = self.run(&["apply", "--yes", "--poll", "200ms"], 0).await?;
+        let said = self.run(&["apply", "--yes", "--poll", "200ms", "--until", "cloud"], 0).await?;
         // The progress of a run that nobody looks at is a line for each step.
         said.stderr.lines().filter(|line| line.contains("✓ ready")).for_each(|line| println!("   {line}"));
         Ok(())
