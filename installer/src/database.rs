@@ -170,7 +170,13 @@ fn failure(listener: &Value) -> Option<String> {
     let failed = steps.iter().find(|step| step.get("status").and_then(Value::as_str) == Some("fail"))?;
     let says = [text(Some(failed), "/says"), text(Some(failed), "/error"), text(Some(failed), "/cure")];
     let says: Vec<_> = says.into_iter().filter(|part| !part.is_empty()).collect();
-    Some(format!("{} at {}, {}: {}", text(Some(listener), "/name"), text(Some(listener), "/upstream"), text(Some(failed), "/step"), says.join("; ")))
+    Some(format!(
+        "{} at {}, {}: {}",
+        text(Some(listener), "/name"),
+        text(Some(listener), "/upstream"),
+        text(Some(failed), "/step"),
+        says.join("; ")
+    ))
 }
 
 /// What the server is, and what was done.

@@ -25,7 +25,7 @@ use crate::render::{self, secrets};
 use crate::spec::Spec;
 
 /// What marks the proxy's objects as ours: those that are no longer wanted are found by it.
-const OURS: &str = "app.kubernetes.io/managed-by=doks-harbor,app.kubernetes.io/name=redis-tls-proxy";
+pub(super) const OURS: &str = "app.kubernetes.io/managed-by=doks-harbor,app.kubernetes.io/name=redis-tls-proxy";
 /// Until the one-shot Job has ended.
 const JOB: Duration = Duration::from_secs(11 * 60);
 
@@ -127,6 +127,28 @@ pub async fn converge(deploy: &Deploy<'_>, facts: &Facts, observed: &Observed, m
     Ok(Deployed { nodes, database })
 }
 
+/// Puts the keyring and the Secrets that are made from it into the cluster, and nothing else: for `rotate`. Returns the names of the Secrets that
+/// changed.
+///
+/// # Errors
+/// As [`converge`].
+pub async fn refresh_secrets(cluster: &Cluster, spec: &Spec, keyring: &Keyring) -> Result<Vec<String>> {
+    vault::push(cluster, keyring).await?;
+    let entries = keyring.entries()?;
+    let (wanted, _) = secrets::objects(spec, |entry| entries.get(&entry).cloned());
+    let seen = objects::look(cluster, &wanted).await?;
+    if !seen.conflicts.is_empty() {
+        bail!("{}", seen.conflicts.join("\n"));
+    }
+    let mut changed = Vec::new();
+    // One that is not there is made by `apply`, which knows whether it is wanted.
+    for change in seen.changes.iter().filter(|change| change.action == objects::Action::Change) {
+        objects::carry_out(cluster, change).await?;
+        changed.push(change.name.clone());
+    }
+    Ok(changed)
+}
+
 /// Makes the namespace where it is missing. It is marked as ours, and stays whatever else is deleted.
 ///
 /// # Errors
@@ -149,7 +171,11 @@ pub async fn ensure_namespace(cluster: &Cluster) -> Result<()> {
     }
 }
 
-async fn has_namespace(cluster: &Cluster) -> Result<bool> {
+/// Whether it is there; who may not look at it has one.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub async fn has_namespace(cluster: &Cluster) -> Result<bool> {
     match Api::<Namespace>::all(cluster.client.clone()).get_metadata_opt(&cluster.namespace).await {
         Ok(found) => Ok(found.is_some()),
         // Whoever may use a namespace need not be able to look at it.
@@ -184,14 +210,15 @@ async fn prepare(deploy: &Deploy<'_>, facts: &Facts, observed: &Observed) -> Res
     let (admin, password) = administrator(observed)?;
     let objects = render::objects(deploy.spec, facts).map_err(|problems| anyhow!("{}", problems.join("\n")))?;
     let proxy = objects.iter().find(|object| object.get("kind").and_then(Value::as_str) == Some("DaemonSet"));
-    let manifest = render::job::job(deploy.spec, facts, proxy.context("the manifests have no DaemonSet")?, &admin).map_err(|why| anyhow!(why))?;
+    let manifest =
+        render::job::job(deploy.spec, facts, proxy.context("the manifests have no DaemonSet")?, &admin).map_err(|why| anyhow!(why))?;
     let once = job::OneShot {
         name: render::job::name(facts),
         manifest,
         secret: render::job::SECRET,
         passwords: BTreeMap::from([(render::job::PASSWORD, password)]),
     };
-    let words = job::run(deploy.cluster, &once, JOB, |says| task.say(says)).await?;
+    let words = job::run(deploy.cluster, &once, JOB, deploy.patience, |says| task.say(says)).await?;
     let told = words.map_or_else(
         || "ended well, and left no report".to_owned(),
         |words| serde_json::from_str::<database::Report>(&words).map_or(words, |report| report.line()),

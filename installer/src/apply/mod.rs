@@ -27,6 +27,7 @@ mod database;
 pub mod destroy;
 pub mod harbor;
 pub mod rotate;
+pub mod undeploy;
 
 pub use bucket::Temporary;
 
@@ -85,8 +86,10 @@ pub struct TimedOut {
 /// Whether waiting was all that was left.
 #[must_use]
 pub fn is_late(error: &anyhow::Error) -> bool {
-    let waited = |cause: &(dyn std::error::Error + 'static)| cause.is::<TimedOut>() || cause.is::<rollout::Late>() || cause.is::<job::Late>();
-    error.is::<TimedOut>() || error.chain().any(|cause| waited(cause) || matches!(cause.downcast_ref(), Some(spaces::Error::TooLate { .. })))
+    let waited =
+        |cause: &(dyn std::error::Error + 'static)| cause.is::<TimedOut>() || cause.is::<rollout::Late>() || cause.is::<job::Late>();
+    error.is::<TimedOut>()
+        || error.chain().any(|cause| waited(cause) || matches!(cause.downcast_ref(), Some(spaces::Error::TooLate { .. })))
 }
 
 /// Carries out a plan of what was observed.

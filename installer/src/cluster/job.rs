@@ -77,13 +77,14 @@ pub async fn state(cluster: &Cluster, name: &str) -> Result<State> {
 }
 
 /// Runs it to its end and returns its last words (the termination message), if it left any. Whatever a former run has left is removed first.
+/// `patience` is for the whole; what waiting will hardly cure is given `obstacle` at most.
 ///
 /// # Errors
 /// Why it failed, in its own last words or those of whoever kept it from starting; [`Late`].
 ///
 /// # Cancel safety
 /// Job and Secret are left, and removed by the next run.
-pub async fn run(cluster: &Cluster, job: &OneShot, patience: Duration, say: impl Fn(&str)) -> Result<Option<String>> {
+pub async fn run(cluster: &Cluster, job: &OneShot, patience: Duration, obstacle: Duration, say: impl Fn(&str)) -> Result<Option<String>> {
     let name = &job.name;
     remove(cluster, name, &say).await?;
     objects::remove(cluster, &cluster.api::<Secret>(), "Secret of the Job", job.secret, None).await?;
@@ -94,7 +95,7 @@ pub async fn run(cluster: &Cluster, job: &OneShot, patience: Duration, say: impl
         let go = json!({"spec": {"suspend": false}});
         let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         cluster.api::<Job>().patch(name, &how, &Patch::Merge(&go)).await.map_err(cluster.told(&format!("start the Job {name}")))?;
-        until_ended(cluster, name, patience, &say).await
+        until_ended(cluster, name, patience, obstacle.min(OBSTACLE), &say).await
     }
     .await;
     // Whatever it came to: the password is of no use any more.
@@ -146,7 +147,7 @@ async fn remove(cluster: &Cluster, name: &str, say: &impl Fn(&str)) -> Result<()
     Ok(())
 }
 
-async fn until_ended(cluster: &Cluster, name: &str, patience: Duration, say: &impl Fn(&str)) -> Result<()> {
+async fn until_ended(cluster: &Cluster, name: &str, patience: Duration, obstacle: Duration, say: &impl Fn(&str)) -> Result<()> {
     let mut jobs = Followed::<Job>::named(cluster, name, "the Job");
     let mut pods = Followed::<Pod>::labelled(cluster, &of(name), "the pods of the Job");
     jobs.changed().await?;
@@ -167,10 +168,10 @@ async fn until_ended(cluster: &Cluster, name: &str, patience: Duration, say: &im
             // One that has ended badly is followed by another, until the Job gives up.
             Some((pod, Reason::Obstacle(why))) if pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending") => {
                 say(&format!("on {}: {why}", reason::node(pod)));
-                if begun.elapsed() >= patience.min(OBSTACLE) {
+                if begun.elapsed() >= obstacle {
                     bail!("the Job {name} cannot start: the pod on {}: {why}", reason::node(pod));
                 }
-                patience.min(OBSTACLE)
+                obstacle
             }
             Some((pod, Reason::Starting)) => {
                 say(&format!("starting on {}", reason::node(pod)));

@@ -68,7 +68,15 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
     let progress = Progress::new(shared.quiet);
     let temporary = Temporary::default();
     let patience = Patience { online: args.timeout, poll: args.poll, ..Patience::default() };
-    let run = Run { client: &tools.client, s3: &tools.s3, spec: &tools.spec, keyring: &keyring, progress: &progress, patience, temporary: &temporary };
+    let run = Run {
+        client: &tools.client,
+        s3: &tools.s3,
+        spec: &tools.spec,
+        keyring: &keyring,
+        progress: &progress,
+        patience,
+        temporary: &temporary,
+    };
     let held = match &cluster {
         Some(cluster) if !whole.is_empty() => {
             ensure_namespace(cluster).await?;
@@ -76,14 +84,16 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
         }
         _ => None,
     };
-    let deploy = cluster.as_ref().map(|cluster| Deploy { cluster, spec: &tools.spec, keyring: &keyring, progress: &progress, patience: args.rollout });
+    let deploy = cluster.as_ref().map(|cluster| Deploy {
+        cluster,
+        spec: &tools.spec,
+        keyring: &keyring,
+        progress: &progress,
+        patience: args.rollout,
+    });
     let work = carry_out(&run, deploy.as_ref(), &observed, &planned, held.is_some());
     let outcome = unless_stopped(&tools.client, &temporary, NEXT, unless_lost(held.as_ref(), work)).await;
-    if let Some(held) = held
-        && let Err(error) = held.release().await
-    {
-        complain(&format!("warning: the Lease {} is left, and runs out by itself: {error:#}", lease::NAME));
-    }
+    release(held).await;
     let (facts, deployed) = outcome?;
     let rendered = render::for_helm(&tools.spec, &facts, Some(&keyring))?;
     write(&args.out, &rendered)?;
@@ -126,7 +136,7 @@ async fn carry_out(
 }
 
 /// The outcome of the work, or how the Lease was lost meanwhile.
-async fn unless_lost<T>(held: Option<&Held>, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn unless_lost<T>(held: Option<&Held>, work: impl Future<Output = Result<T>>) -> Result<T> {
     let Some(held) = held else { return work.await };
     tokio::select! {
         outcome = work => outcome,
@@ -134,10 +144,21 @@ async fn unless_lost<T>(held: Option<&Held>, work: impl Future<Output = Result<T
     }
 }
 
+/// Gives it back; that it cannot be is no reason to fail.
+pub(super) async fn release(held: Option<Held>) {
+    if let Some(held) = held
+        && let Err(error) = held.release().await
+    {
+        complain(&format!("warning: the Lease {} is left, and runs out by itself: {error:#}", lease::NAME));
+    }
+}
+
 fn told(args: &Apply, keyring: &Keyring, deployed: Option<&Deployed>) -> String {
     let (out, folder) = (args.out.display(), keyring.folder().display());
     match deployed {
-        None => format!("Everything is there. What Harbor and the proxy need is in {out}: begin with NEXT.md. The secrets are in {folder}."),
+        None => {
+            format!("Everything is there. What Harbor and the proxy need is in {out}: begin with NEXT.md. The secrets are in {folder}.")
+        }
         Some(deployed) => format!(
             "The proxy is ready on {} nodes. What Harbor needs is in {out}: NEXT.md says how to go on. The secrets are in {folder} and in the cluster.",
             deployed.nodes

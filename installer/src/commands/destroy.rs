@@ -1,14 +1,22 @@
 //! `destroy`: what dies and what stays; nothing that holds data without its name typed.
+//!
+//! ```text
+//!   names typed ─► Harbor, or refused while it runs ─► proxy ─► bucket, databases ─► the keyring's home, when nothing is left to be read with it
+//! ```
 
 use std::fmt;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::{DONE, Tools, ask, say, show, unless_stopped};
-use crate::apply::{Patience, Run, Temporary, destroy};
+use super::apply::{release, unless_lost};
+use super::{DONE, Tools, ask, complain, say, show, unless_stopped};
+use crate::apply::{Patience, Run, Temporary, destroy, undeploy};
 use crate::cli::{Destroy, Output, Shared};
+use crate::cluster::objects::Change;
+use crate::cluster::{Cluster, lease, vault};
 use crate::digitalocean::DatabaseCluster;
+use crate::helm::Helm;
 use crate::keyring::Keyring;
 use crate::observe::{Observed, bucket_name, observe};
 use crate::progress::Progress;
@@ -22,30 +30,85 @@ struct Overview {
     done: bool,
 }
 
+/// The cluster's part.
+struct Inside {
+    cluster: Cluster,
+    /// Of Harbor's release.
+    pods: usize,
+    /// All that is only for the proxy.
+    proxy: Vec<Change>,
+    has_vault: bool,
+}
+
 pub(super) async fn run(shared: &Shared, args: &Destroy) -> Result<u8> {
     let tools = Tools::new(shared)?;
     let (client, s3, spec) = (&tools.client, &tools.s3, &tools.spec);
-    if !args.databases && !args.bucket {
+    let nothing_named = !(args.databases || args.bucket || args.proxy || args.harbor);
+    let inside = look_inside(shared, args, &tools, nothing_named).await?;
+    if nothing_named {
         let observed = observe(client, s3, spec, super::keyring(shared)?.as_ref()).await?;
-        show(shared.output, &overview(spec, &observed, args))?;
+        show(shared.output, &overview(spec, &observed, inside.as_ref(), args))?;
         return Ok(DONE);
     }
-    let keyring = Keyring::open(&shared.keyring)?;
+    let mut keyring = Keyring::open(&shared.keyring)?;
+    if let Some(inside) = &inside {
+        vault::pull(&inside.cluster, &mut keyring).await?;
+    }
     let observed = observe(client, s3, spec, Some(&keyring)).await?;
     let (progress, temporary) = (Progress::new(shared.quiet), Temporary::default());
     let patience = Patience { online: args.timeout, poll: args.poll, ..Patience::default() };
     let run = Run { client, s3, spec, keyring: &keyring, progress: &progress, patience, temporary: &temporary };
-    let mut overview = overview(spec, &observed, args);
+    let mut overview = overview(spec, &observed, inside.as_ref(), args);
     if shared.output == Output::Text {
         show(Output::Text, &overview)?;
     }
-    unless_stopped(client, &temporary, "run the same command again to go on", carry_out(&run, &observed, args)).await?;
+    if let Some(inside) = inside.as_ref().filter(|inside| inside.pods > 0 && !args.harbor) {
+        bail!(
+            "nothing was deleted: Harbor runs in the namespace {} ({} pods of the release {}); say --harbor to take it away first, or --cloud-only if \
+             it is to lose what it stands on",
+            inside.cluster.namespace,
+            inside.pods,
+            spec.harbor.release
+        );
+    }
+    let held = match &inside {
+        Some(inside) if inside.has_vault || !inside.proxy.is_empty() => Some(lease::take(&inside.cluster, keyring.id()).await?),
+        _ => None,
+    };
+    let work = unless_lost(held.as_ref(), carry_out(&run, &observed, inside.as_ref(), args));
+    let outcome = unless_stopped(client, &temporary, "run the same command again to go on", work).await;
+    release(held).await;
+    outcome?;
     overview.done = true;
     match shared.output {
         Output::Text => say("Done."),
         Output::Json => show(Output::Json, &overview)?,
     }
     Ok(DONE)
+}
+
+/// What there is in the cluster. Whoever only looks is told why it cannot be seen; whoever deletes must see it, or say that it is to be left alone.
+async fn look_inside(shared: &Shared, args: &Destroy, tools: &Tools, only_looks: bool) -> Result<Option<Inside>> {
+    if args.cloud_only {
+        return Ok(None);
+    }
+    let look = async {
+        let cluster = super::reached(shared, tools).await?;
+        let pods = undeploy::harbor_pods(&cluster, &tools.spec.harbor.release).await?;
+        let proxy = undeploy::look(&cluster, &tools.spec).await?;
+        let has_vault = vault::Vault::read(&cluster).await?.is_some();
+        anyhow::Ok(Inside { cluster, pods, proxy, has_vault })
+    };
+    match look.await {
+        Ok(inside) => Ok(Some(inside)),
+        Err(why) if only_looks => {
+            complain(&format!("warning: the cluster could not be looked at: {why:#}"));
+            Ok(None)
+        }
+        Err(why) => {
+            Err(why.context("nothing was deleted: whether Harbor still runs is not known; --cloud-only leaves the cluster as it is"))
+        }
+    }
 }
 
 /// Ours, and there.
@@ -55,9 +118,34 @@ fn databases(spec: &Spec, observed: &Observed) -> Vec<DatabaseCluster> {
     pg.chain(valkey).cloned().collect()
 }
 
-fn overview(spec: &Spec, observed: &Observed, args: &Destroy) -> Overview {
+/// Nothing that Harbor has written is left: what it was encrypted with is of no use any more.
+fn all_data_dies(spec: &Spec, args: &Destroy) -> bool {
+    args.databases && args.bucket && spec.postgres.adopt.is_none() && spec.spaces.adopt.is_none()
+}
+
+/// Without its databases the proxy has nothing to do.
+const fn proxy_dies(args: &Destroy) -> bool {
+    args.proxy || (args.databases && !args.cloud_only)
+}
+
+fn overview(spec: &Spec, observed: &Observed, inside: Option<&Inside>, args: &Destroy) -> Overview {
     let mut seen = Overview::default();
     let mut line = |dies: bool, what: String| if dies { seen.dies.push(what) } else { seen.stays.push(what) };
+    if let Some(inside) = inside {
+        let namespace = &inside.cluster.namespace;
+        if inside.pods > 0 {
+            line(args.harbor, format!("Harbor in the namespace {namespace}: {} pods of the release {}", inside.pods, spec.harbor.release));
+        }
+        if !inside.proxy.is_empty() {
+            let names: Vec<_> = inside.proxy.iter().map(|change| format!("{} {}", change.kind, change.name)).collect();
+            line(proxy_dies(args), format!("the proxy in the namespace {namespace}: {}", names.join(", ")));
+        }
+        if inside.has_vault {
+            let why = if all_data_dies(spec, args) { "" } else { ": Harbor's data cannot be read without it" };
+            line(all_data_dies(spec, args), format!("the keyring's home, Secret {}{why}", vault::NAME));
+        }
+        line(false, format!("the namespace {namespace}; when nothing is left in it: kubectl delete namespace {namespace}"));
+    }
     for there in databases(spec, observed) {
         let what = format!("{} {}, with every table and key in it, and its backups", there.engine.word(), there.name);
         line(args.databases, what);
@@ -80,14 +168,18 @@ impl fmt::Display for Overview {
         self.dies.iter().try_for_each(|what| writeln!(f, "  - dies  {what}"))?;
         self.stays.iter().try_for_each(|what| writeln!(f, "    stays {what}"))?;
         if self.dies.is_empty() {
-            writeln!(f, "Nothing was deleted. What holds data is deleted by --databases and --bucket, and its name typed.")?;
+            writeln!(
+                f,
+                "Nothing was deleted. --harbor and --proxy take away what can be made again; what holds data is deleted by --databases and --bucket, \
+                 and its name typed."
+            )?;
         }
         Ok(())
     }
 }
 
 /// All names first: who gives one and not the other has deleted nothing.
-async fn carry_out(run: &Run<'_>, observed: &Observed, args: &Destroy) -> Result<()> {
+async fn carry_out(run: &Run<'_>, observed: &Observed, inside: Option<&Inside>, args: &Destroy) -> Result<()> {
     let doomed = if args.databases { databases(run.spec, observed) } else { Vec::new() };
     for there in &doomed {
         confirm(args, &there.name, &format!("{} {}", there.engine.word(), there.name)).await?;
@@ -101,11 +193,40 @@ async fn carry_out(run: &Run<'_>, observed: &Observed, args: &Destroy) -> Result
             let more = if contents.more { "more than " } else { "" };
             confirm(args, &name, &format!("bucket {name}: {more}{} objects, {more}{} MiB", contents.objects, contents.bytes >> 20)).await?;
         }
+    }
+    if let Some(inside) = inside {
+        take_away(run, inside, args).await?;
+    }
+    if args.bucket {
         destroy::bucket(run, observed).await?;
     }
     // Side by side: each takes minutes.
     let ended = futures_util::future::join_all(doomed.iter().map(|there| destroy::database(run, observed, there))).await;
-    ended.into_iter().collect()
+    ended.into_iter().collect::<Result<()>>()?;
+    match inside.filter(|inside| inside.has_vault) {
+        Some(inside) if all_data_dies(run.spec, args) => undeploy::forget_keyring(&inside.cluster).await,
+        // It has lost the key of the bucket.
+        Some(inside) => vault::push(&inside.cluster, run.keyring).await.map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// Harbor, then the proxy.
+async fn take_away(run: &Run<'_>, inside: &Inside, args: &Destroy) -> Result<()> {
+    let release = &run.spec.harbor.release;
+    if args.harbor {
+        let task = run.progress.task("Harbor");
+        let helm = Helm::find(&inside.cluster).await?;
+        if helm.release(release).await?.is_some() {
+            task.say("helm uninstall");
+            helm.uninstall(release, run.patience.online).await.with_context(|| format!("the release {release} is not gone"))?;
+        }
+        task.done("gone");
+    }
+    if proxy_dies(args) {
+        undeploy::remove(&inside.cluster, run.progress, &inside.proxy).await?;
+    }
+    Ok(())
 }
 
 async fn confirm(args: &Destroy, name: &str, what: &str) -> Result<()> {

@@ -12,13 +12,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 
 use crate::apply::{Temporary, is_late};
+use crate::checks::{Report, Status};
 use crate::cli::{Cli, Command, Output, Shared};
-use crate::cluster::{Access, Cluster};
+use crate::cluster::{Access, Cluster, check};
 use crate::digitalocean::Client;
 use crate::keyring::Keyring;
 use crate::observe::{S3, find_cluster};
 use crate::spec::{Mistakes, Spec};
-use crate::{http, token};
+use crate::{http, preflight, token};
 
 mod apply;
 mod database;
@@ -146,6 +147,19 @@ async fn cluster(shared: &Shared, spec: &Spec) -> Result<Cluster> {
         }
     };
     Cluster::new(access, &spec.namespace)
+}
+
+/// [`cluster`], asked who it is: it must be the DOKS cluster of the spec.
+async fn reached(shared: &Shared, tools: &Tools) -> Result<Cluster> {
+    let cluster = cluster(shared, &tools.spec).await?;
+    let sight = check::Sight::look(&cluster).await?;
+    let mut report = Report::default();
+    let clusters = tools.client.clusters().await?;
+    preflight::cluster::judge(&mut report, &tools.spec, Some(find_cluster(&clusters, &tools.spec.cluster)?), &Ok(sight));
+    match report.checks.into_iter().find(|check| check.status == Status::Bad) {
+        Some(check) => bail!("{}; {}", check.says, check.cure.unwrap_or_default()),
+        None => Ok(cluster),
+    }
 }
 
 fn read_spec(path: &Path) -> Result<Spec> {

@@ -83,12 +83,7 @@ pub(super) async fn plan(shared: &Shared, args: &Plan) -> Result<u8> {
 }
 
 /// The cluster's part of the plan; as far as it can be told before the databases are there.
-pub(super) async fn in_cluster(
-    tools: &Tools,
-    cluster: &Cluster,
-    observed: &Observed,
-    keyring: Option<&Keyring>,
-) -> Result<ClusterPlan> {
+pub(super) async fn in_cluster(tools: &Tools, cluster: &Cluster, observed: &Observed, keyring: Option<&Keyring>) -> Result<ClusterPlan> {
     let facts = apply::facts(&tools.spec, observed, &tools.s3).ok();
     apply::cluster::look(cluster, &tools.spec, facts.as_ref(), keyring).await
 }

@@ -2,9 +2,12 @@
 
 use anyhow::Result;
 
-use super::{DONE, Tools, agreed, say, unless_stopped, usage};
+use super::apply::{release, unless_lost};
+use super::{DONE, Tools, agreed, complain, say, unless_stopped, usage};
+use crate::apply::cluster::{has_namespace, refresh_secrets};
 use crate::apply::{Patience, Run, Temporary, rotate};
 use crate::cli::{Output, Rotate, Secret, Shared};
+use crate::cluster::{Cluster, lease, vault};
 use crate::harbor::admin as harbor_admin;
 use crate::http;
 use crate::keyring::Keyring;
@@ -20,7 +23,11 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
     }
     let tools = Tools::new(shared)?;
     let (client, s3, spec) = (&tools.client, &tools.s3, &tools.spec);
-    let keyring = Keyring::open(&shared.keyring)?;
+    let mut keyring = Keyring::open(&shared.keyring)?;
+    let cluster = in_reach(shared, args, &tools).await;
+    if let Some(cluster) = &cluster {
+        vault::pull(cluster, &mut keyring).await?;
+    }
     let observed = observe(client, s3, spec, Some(&keyring)).await?;
     let (progress, temporary) = (Progress::new(shared.quiet), Temporary::default());
     let run = Run { client, s3, spec, keyring: &keyring, progress: &progress, patience: Patience::default(), temporary: &temporary };
@@ -28,7 +35,11 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
     if !args.yes && args.secret != Secret::Valkey {
         agreed(&format!("{question} Go on?")).await?;
     }
-    let work = async {
+    let held = match &cluster {
+        Some(cluster) => Some(lease::take(cluster, keyring.id()).await?),
+        None => None,
+    };
+    let change = async {
         match (args.secret, args.finish) {
             (Secret::Pg, _) => rotate::postgres(&run, &observed).await,
             (Secret::Valkey, _) => rotate::valkey(&run, &observed),
@@ -36,9 +47,61 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
             (Secret::Spaces | Secret::Admin, _) => rotate::finish_spaces(&run, &observed).await,
         }
     };
-    unless_stopped(client, &temporary, "`doks-harbor plan` shows what is left to do", work).await?;
-    let stale = super::render::refresh_secret_files(spec, &keyring)?;
-    told(shared, args, &stale.map_or_else(|| next.to_owned(), |stale| format!("{next} {stale}")))
+    let work = async {
+        if let Some(cluster) = &cluster {
+            // Before an old secret goes: the new one must not be in this folder alone.
+            vault::push(cluster, &keyring).await?;
+        }
+        change.await?;
+        match &cluster {
+            Some(cluster) => refresh_secrets(cluster, spec, &keyring).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let outcome = unless_stopped(client, &temporary, "`doks-harbor plan` shows what is left to do", unless_lost(held.as_ref(), work)).await;
+    release(held).await;
+    let mut told = vec![match outcome? {
+        Some(changed) => format!("{} {}", in_cluster(args), changed_there(&changed)),
+        None => next.to_owned(),
+    }];
+    told.extend(super::render::refresh_secret_files(spec, &keyring)?);
+    self::told(shared, args, &told.join(" "))
+}
+
+/// The cluster, if it can be used and is to be; why not is said, and what then is left to do comes at the end.
+async fn in_reach(shared: &Shared, args: &Rotate, tools: &Tools) -> Option<Cluster> {
+    if args.cloud_only {
+        return None;
+    }
+    let look = async {
+        let cluster = super::reached(shared, tools).await?;
+        let is_used = has_namespace(&cluster).await?;
+        anyhow::Ok(is_used.then_some(cluster))
+    };
+    match look.await {
+        // Without the namespace there is nothing in it to be changed.
+        Ok(cluster) => cluster,
+        Err(why) => {
+            complain(&format!("warning: the cluster is left as it is: {why:#}"));
+            None
+        }
+    }
+}
+
+/// What is left to do when the cluster's Secrets have been changed.
+const fn in_cluster(args: &Rotate) -> &'static str {
+    match (args.secret, args.finish) {
+        (Secret::Spaces, false) => {
+            "The new key is in the keyring and in the cluster. Next: restart Harbor's registry (its pods read the Secret when they start), then \
+             `doks-harbor rotate spaces --finish`."
+        }
+        (Secret::Spaces, true) => "The old key is gone.",
+        _ => "The password is in the keyring and in the cluster; the proxy reads it within a minute, connections that are open stay open.",
+    }
+}
+
+fn changed_there(changed: &[String]) -> String {
+    if changed.is_empty() { String::new() } else { format!("Changed in the cluster: Secret {}.", changed.join(", ")) }
 }
 
 /// What is asked before, and what is to be done after.

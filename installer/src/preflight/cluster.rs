@@ -14,7 +14,8 @@ pub fn judge(report: &mut Report, spec: &Spec, wanted: Option<&KubernetesCluster
     let sight = match sight {
         Ok(sight) => sight,
         Err(why) => {
-            let cure = "without the cluster nothing is made; say --kubeconfig FILE to reach it in another way, or --until cloud to leave it alone";
+            let cure =
+                "without the cluster nothing is made; say --kubeconfig FILE to reach it in another way, or --until cloud to leave it alone";
             return report.bad(GROUP, format!("{why:#}"), cure);
         }
     };
@@ -51,11 +52,18 @@ fn identity(report: &mut Report, wanted: &KubernetesCluster, sight: &Sight) {
     }
     let (name, id) = (&wanted.name, &wanted.id);
     if sight.nodes == 0 {
-        return report.warn(GROUP, format!("has no nodes, so nobody can tell whether it is {name}"), "give it a node: the proxy needs one, too");
+        return report.warn(
+            GROUP,
+            format!("has no nodes, so nobody can tell whether it is {name}"),
+            "give it a node: the proxy needs one, too",
+        );
     }
     report.bad(
         GROUP,
-        format!("the cluster at {} is not {name} ({id}): none of its {} nodes is of one of that cluster's node pools", sight.server, sight.nodes),
+        format!(
+            "the cluster at {} is not {name} ({id}): none of its {} nodes is of one of that cluster's node pools",
+            sight.server, sight.nodes
+        ),
         format!("give the --kubeconfig or --kube-context of {name}, or correct `cluster` in doks-harbor.yaml"),
     );
 }
@@ -80,7 +88,8 @@ mod tests {
 
     #[test]
     fn another_cluster_and_lacking_rights_are_told_with_both_names() {
-        let sight = |pool: &str| Sight { nodes: 3, pools: [pool.to_owned()].into(), server: "https://there".to_owned(), ..Sight::default() };
+        let sight =
+            |pool: &str| Sight { nodes: 3, pools: [pool.to_owned()].into(), server: "https://there".to_owned(), ..Sight::default() };
         assert!(judged(&Ok(sight("pool-1"))).passed());
         let other = judged(&Ok(sight("pool-2")));
         assert!(!other.passed() && other.to_string().contains("https://there is not production"), "{other}");

@@ -30,7 +30,8 @@ pub fn name(facts: &Facts) -> String {
 /// # Errors
 /// When the DaemonSet is not what this code knows.
 pub fn job(spec: &Spec, facts: &Facts, daemon_set: &Value, admin: &str) -> Result<Value, String> {
-    let lacks = |what: &str| format!("manifests: the DaemonSet has no {what}; this doks-harbor was built with manifests that it does not know");
+    let lacks =
+        |what: &str| format!("manifests: the DaemonSet has no {what}; this doks-harbor was built with manifests that it does not know");
     let mut pod = daemon_set.pointer("/spec/template/spec").cloned().ok_or_else(|| lacks("pod"))?;
     let proxy = pod.pointer("/containers/0").cloned().ok_or_else(|| lacks("container"))?;
     let fields = pod.as_object_mut().ok_or_else(|| lacks("pod"))?;

@@ -142,7 +142,8 @@ pub fn table(spec: &Spec) -> Vec<Secret> {
 pub fn objects(spec: &Spec, secret: impl Fn(Entry) -> Option<SecretString>) -> (Vec<Value>, Vec<String>) {
     let (mut objects, mut incomplete) = (Vec::new(), Vec::new());
     for Secret { name, keys } in table(spec) {
-        let data: Option<serde_json::Map<_, _>> = keys.iter().map(|(key, entry)| Some(((*key).to_owned(), encoded(&secret(*entry)?)))).collect();
+        let data: Option<serde_json::Map<_, _>> =
+            keys.iter().map(|(key, entry)| Some(((*key).to_owned(), encoded(&secret(*entry)?)))).collect();
         let Some(data) = data else {
             incomplete.push(name);
             continue;

@@ -79,7 +79,9 @@ impl Town {
             let agent = text(event, "/userAgent");
             text(event, "/objectRef/namespace") == self.namespace
                 && text(event, "/user/username") == "administrator"
-                && !agent.starts_with("kubectl") && !agent.starts_with("kube-") && !agent.starts_with("kwok")
+                && !agent.starts_with("kubectl")
+                && !agent.starts_with("kube-")
+                && !agent.starts_with("kwok")
                 && !uri.contains("dryRun=All")
                 && !uri.contains("selfsubjectaccessreviews")
         });

@@ -1,0 +1,67 @@
+//! The cluster's part of `destroy`: what is only for the proxy goes; what Harbor's data cannot be read without stays as long as the data does.
+
+use anyhow::Result;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::ListParams;
+
+use super::cluster::OURS;
+use crate::cluster::objects::{self, Change, removal};
+use crate::cluster::{Cluster, vault};
+use crate::progress::Progress;
+use crate::render::{job, secrets};
+use crate::spec::Spec;
+
+/// How many pods of Harbor's release there are.
+///
+/// # Errors
+/// When they cannot be listed.
+pub async fn harbor_pods(cluster: &Cluster, release: &str) -> Result<usize> {
+    let mut names = std::collections::BTreeSet::new();
+    // Charts of different ages mark them differently.
+    for label in ["release", "app.kubernetes.io/instance"] {
+        let list = ListParams::default().labels(&format!("{label}={release}"));
+        let pods = cluster.api::<Pod>().list_metadata(&list).await.map_err(cluster.told("list Harbor's pods"))?;
+        names.extend(pods.items.into_iter().filter_map(|pod| pod.metadata.name));
+    }
+    Ok(names.len())
+}
+
+/// All that is only for the proxy and for Harbor's connection to it: with Secrets that can be made from the keyring again.
+///
+/// # Errors
+/// When it cannot be listed.
+pub async fn look(cluster: &Cluster, spec: &Spec) -> Result<Vec<Change>> {
+    let mut found = objects::unwanted(cluster, &[], OURS).await?;
+    let labelled = ListParams::default().labels(&format!("app.kubernetes.io/name={}", job::SECRET));
+    let jobs = cluster.api::<Job>().list_metadata(&labelled).await.map_err(cluster.told("list the Jobs"))?;
+    found.extend(jobs.items.into_iter().filter_map(|job| job.metadata.name).map(|name| removal("batch/v1", "Job", &name, "")));
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=doks-harbor");
+    let there = cluster.api::<Secret>().list_metadata(&ours).await.map_err(cluster.told("list the Secrets"))?;
+    let there: Vec<_> = there.items.into_iter().filter_map(|secret| secret.metadata.name).collect();
+    let made = secrets::table(spec).into_iter().map(|secret| secret.name).chain([job::SECRET.to_owned()]);
+    found.extend(made.filter(|name| there.contains(name)).map(|name| removal("v1", "Secret", &name, "")));
+    Ok(found)
+}
+
+/// Takes them away.
+///
+/// # Errors
+/// The first that cannot be deleted.
+pub async fn remove(cluster: &Cluster, progress: &Progress, what: &[Change]) -> Result<()> {
+    let task = progress.task(&format!("namespace {}", cluster.namespace));
+    for change in what {
+        task.say(&format!("- {} {}", change.kind, change.name));
+        objects::carry_out(cluster, change).await?;
+    }
+    task.done("the proxy is gone");
+    Ok(())
+}
+
+/// Deletes the keyring's home: only when nothing is left that could be read with it.
+///
+/// # Errors
+/// When it cannot be deleted.
+pub async fn forget_keyring(cluster: &Cluster) -> Result<()> {
+    objects::carry_out(cluster, &removal("v1", "Secret", vault::NAME, "")).await
+}
