@@ -161,6 +161,12 @@ pub struct Apply {
     /// How long the proxy may make no progress on its way to every node.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
     pub rollout: Duration,
+    /// Harbor's chart as a folder or an archive on this machine, in place of its repository.
+    #[arg(long, value_name = "PATH")]
+    pub chart: Option<PathBuf>,
+    /// How long helm may wait for Harbor.
+    #[arg(long, value_name = "DURATION", default_value = "20m", value_parser = humantime::parse_duration)]
+    pub harbor_timeout: Duration,
 }
 
 /// How far `apply` goes.

@@ -4,6 +4,7 @@
 
 use crate::checks::Report;
 use crate::digitalocean::{self, ClusterState, DatabaseCluster, Engine, KubernetesCluster};
+use crate::helm::Unusable;
 use crate::names::Names;
 use crate::observe::{Sight, find_cluster};
 use crate::plan::{Misfit, Wanted, cost};
@@ -19,9 +20,9 @@ const SOON_DAYS: i64 = 90;
 /// A trusted source has 100 addresses at most, and a node has two.
 const MOST_NODES: u32 = 50;
 
-/// Looks at everything once. `today` is `2026-11-22`; `helm` what `helm version --short` says, if there is one.
+/// Looks at everything once. `today` is `2026-11-22`; `helm` its version, or why there is none to work with.
 #[must_use]
-pub fn judge(spec: &Spec, sight: &Sight, today: &str, helm: Option<&str>) -> Report {
+pub fn judge(spec: &Spec, sight: &Sight, today: &str, helm: Result<&str, &Unusable>) -> Report {
     let mut report = Report::default();
     token(&mut report, spec, sight);
     let cluster = cluster(&mut report, spec, sight);
@@ -30,12 +31,8 @@ pub fn judge(spec: &Spec, sight: &Sight, today: &str, helm: Option<&str>) -> Rep
         bucket(&mut report, spec, cluster);
     }
     match helm {
-        Some(version) => report.good("tools", format!("helm {version}")),
-        None => report.warn(
-            "tools",
-            "helm is not on this machine",
-            "install helm 3 to let doks-harbor install Harbor; everything before that works without",
-        ),
+        Ok(version) => report.good("tools", format!("helm {version}")),
+        Err(why) => report.warn("tools", why.to_string(), "until then everything but Harbor itself can be installed"),
     }
     report
 }

@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use doks_harbor::apply::harbor::Harbor;
+use doks_harbor::apply::harbor::{self, Harbor};
 use doks_harbor::apply::is_late;
 use doks_harbor::cluster::{Access, Cluster};
 use doks_harbor::helm::{Change, Chart, Helm};
 use doks_harbor::progress::Progress;
 use doks_harbor::spec::Spec;
 use lab::kubernetes::{Kubernetes, Nodes};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// For what should happen.
@@ -65,6 +66,12 @@ impl Desk {
         path
     }
 
+    /// What would change, with these values.
+    async fn look(&self, values: &str) -> anyhow::Result<Option<Change>> {
+        let values: Value = serde_saphyr::from_str(&format!("harborAdminPassword: not to be told\n{values}")).unwrap();
+        harbor::look(&self.helm, &self.spec, &values).await
+    }
+
     fn harbor(&self, chart: Chart, values: &str, patience: Duration) -> Harbor<'_> {
         let files = vec![self.values("values.yaml", values), self.values("secret.yaml", "harborAdminPassword: not to be told\n")];
         let (cluster, helm, spec, progress) = (&self.cluster, &self.helm, &self.spec, &self.progress);
@@ -78,14 +85,14 @@ async fn harbor_is_installed_left_alone_changed_and_upgraded() {
     let mut desk = Desk::new().await;
     let chart = desk.chart("harbor", "1.18.3");
     let harbor = desk.harbor(chart.clone(), "core: {replicas: 2}\n", LONG);
-    assert_eq!(harbor.look().await.unwrap(), Some(Change::Install));
+    assert_eq!(desk.look("core: {replicas: 2}").await.unwrap(), Some(Change::Install));
     harbor.converge().await.unwrap();
     let ready = ["get", "deployment", "--namespace=harbor", "harbor-core", "--output=jsonpath={.status.readyReplicas}"];
     assert_eq!(desk.kubernetes.kubectl(&ready, "").unwrap(), "2", "it was waited for");
 
-    assert_eq!(harbor.look().await.unwrap(), None, "there is nothing left to do");
+    assert_eq!(desk.look("core: {replicas: 2}").await.unwrap(), None, "there is nothing left to do");
     let before = desk.kubernetes.audit().unwrap().len();
-    assert_eq!(harbor.look().await.unwrap(), None);
+    assert_eq!(desk.look("core: {replicas: 2}").await.unwrap(), None);
     assert!(
         desk.kubernetes
             .audit()
@@ -96,7 +103,7 @@ async fn harbor_is_installed_left_alone_changed_and_upgraded() {
     );
 
     let changed = desk.harbor(chart.clone(), "core: {replicas: 3}\n", LONG);
-    assert_eq!(changed.look().await.unwrap(), Some(Change::Values { keys: vec!["core.replicas".into()] }));
+    assert_eq!(desk.look("core: {replicas: 3}").await.unwrap(), Some(Change::Values { keys: vec!["core.replicas".into()] }));
     changed.converge().await.unwrap();
     assert_eq!(desk.kubernetes.kubectl(&ready, "").unwrap(), "3");
 
@@ -107,13 +114,13 @@ async fn harbor_is_installed_left_alone_changed_and_upgraded() {
     let foreign = desk.harbor(desk.chart("nginx", "1.19.1"), "", LONG).converge().await.unwrap_err().to_string();
     assert!(foreign.contains("is nginx 1.19.1"), "{foreign}");
     let newer = desk.harbor(desk.chart("harbor", "1.19.1"), "core: {replicas: 3}\n", LONG);
-    let change = newer.look().await.unwrap().unwrap();
+    let change = desk.look("core: {replicas: 3}").await.unwrap().unwrap();
     assert_eq!(change, Change::Upgrade { from: "1.18.3".into(), to: "1.19.1".into(), keys: Vec::new() });
     newer.converge().await.unwrap();
     assert_eq!(desk.helm.release("harbor").await.unwrap().unwrap().chart, "harbor-1.19.1");
     // And never back.
     desk.spec = Spec::read("cluster: x\nharbor: {chart: 1.18.3}").unwrap();
-    let back = desk.harbor(desk.chart("harbor", "1.18.3"), "core: {replicas: 3}\n", LONG).look().await.unwrap_err().to_string();
+    let back = desk.look("core: {replicas: 3}").await.unwrap_err().to_string();
     assert!(back.contains("forward only"), "{back}");
 
     desk.helm.uninstall("harbor", LONG).await.unwrap();
@@ -132,9 +139,9 @@ async fn what_it_waited_for_in_vain_is_told_and_the_next_run_goes_on() {
     assert!(!told.contains("not to be told"), "{told}");
 
     let mended = desk.harbor(desk.chart("harbor", "1.18.3"), "image: good:1\n", LONG);
-    assert!(mended.look().await.unwrap().is_some());
+    assert!(desk.look("image: good:1").await.unwrap().is_some());
     mended.converge().await.unwrap();
-    assert_eq!(mended.look().await.unwrap(), None);
+    assert_eq!(desk.look("image: good:1").await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -158,5 +165,5 @@ async fn a_run_that_is_stopped_leaves_a_release_that_can_be_gone_on_with() {
     desk.kubernetes.until("the release has failed", &release, |out| out == "failed").await.unwrap();
     let mended = desk.harbor(desk.chart("harbor", "1.18.3"), "image: good:1\n", LONG);
     mended.converge().await.unwrap();
-    assert_eq!(mended.look().await.unwrap(), None);
+    assert_eq!(desk.look("image: good:1").await.unwrap(), None);
 }

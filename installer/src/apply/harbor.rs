@@ -14,7 +14,6 @@ use crate::cluster::Cluster;
 use crate::cluster::rollout::reason::{Reason, is_ready, reason};
 use crate::helm::{Change, Chart, Failed, Helm, change};
 use crate::progress::Progress;
-use crate::render::layered;
 use crate::spec::Spec;
 
 /// Between two looks at Harbor's pods, while helm is silent.
@@ -40,20 +39,20 @@ pub struct Harbor<'a> {
     pub patience: Duration,
 }
 
-impl Harbor<'_> {
-    /// What helm would do; nothing when it is done.
-    ///
-    /// # Errors
-    /// When helm cannot tell, or data would suffer.
-    pub async fn look(&self) -> Result<Option<Change>> {
-        let name = &self.spec.harbor.release;
-        let there = match self.helm.release(name).await? {
-            Some(release) => Some((release, self.helm.values(name).await?)),
-            None => None,
-        };
-        change(self.spec.harbor.chart, &self.wanted()?, there.as_ref().map(|(release, values)| (release, values)))
-    }
+/// What helm would do to come to these values; nothing when it is done.
+///
+/// # Errors
+/// When helm cannot tell, or data would suffer.
+pub async fn look(helm: &Helm, spec: &Spec, values: &Value) -> Result<Option<Change>> {
+    let name = &spec.harbor.release;
+    let there = match helm.release(name).await? {
+        Some(release) => Some((release, helm.values(name).await?)),
+        None => None,
+    };
+    change(spec.harbor.chart, values, there.as_ref().map(|(release, values)| (release, values)))
+}
 
+impl Harbor<'_> {
     /// Has helm do it, and waits until every pod of Harbor serves.
     ///
     /// # Errors
@@ -93,18 +92,6 @@ impl Harbor<'_> {
             }
             Err(error) => Err(self.explained(error).await),
         }
-    }
-
-    /// The merged values, as helm will merge them.
-    fn wanted(&self) -> Result<Value> {
-        let mut merged = Value::Object(serde_json::Map::new());
-        for file in &self.values {
-            let shown = file.display();
-            let text = std::fs::read_to_string(file).with_context(|| format!("{shown} cannot be read"))?;
-            let values: Value = serde_saphyr::from_str(&text).with_context(|| format!("{shown} is no YAML"))?;
-            merged = layered(merged, &values);
-        }
-        Ok(merged)
     }
 
     /// Of this release, the chart marks them so in every version.

@@ -13,14 +13,15 @@ use super::render::{self, write};
 use super::{DONE, FAILED, PREFLIGHT, Tools, agreed, complain, plan, say, show, unless_stopped};
 use crate::apply::cluster::{Deploy, Deployed, converge, ensure_namespace};
 use crate::apply::{Patience, Run, Temporary, apply};
-use crate::cli::{Apply, Output, Shared};
+use crate::cli::{Apply, Output, Shared, Until};
 use crate::cluster::lease::{self, Held};
 use crate::cluster::{Cluster, vault};
 use crate::facts::Facts;
-use crate::keyring::Keyring;
+use crate::keyring::{Entry, Keyring};
 use crate::observe::{Observed, Sight};
-use crate::plan::{Plan, Whole};
+use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::spec::Spec;
 
 /// What is said when it is stopped.
 const NEXT: &str = "nothing is lost: run `doks-harbor apply` again, it goes on from here";
@@ -44,8 +45,7 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
         }
     }
     let mut observed = sight.complete(&tools.client, &tools.s3, &tools.spec, Some(&keyring)).await?;
-    let (planned, in_cluster) = plan::both(&tools, cluster.as_ref(), &keyring, &observed).await?;
-    let whole = Whole { cloud: &planned, cluster: in_cluster.as_ref() };
+    let whole = plan::whole(&tools, cluster.as_ref(), Some(&keyring), &observed, args.until).await?;
     // A program is shown the end, or why there is none.
     if shared.output == Output::Text || whole.is_refused() {
         show(shared.output, &whole)?;
@@ -60,8 +60,8 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
         agreed("Do this?").await?;
         // Whoever was asked may have thought about it for an hour.
         observed = plan::again(&tools, &keyring).await?;
-        let (planned, in_cluster) = plan::both(&tools, cluster.as_ref(), &keyring, &observed).await?;
-        if serde_json::to_value(Whole { cloud: &planned, cluster: in_cluster.as_ref() })? != serde_json::to_value(&whole)? {
+        let now = plan::whole(&tools, cluster.as_ref(), Some(&keyring), &observed, args.until).await?;
+        if serde_json::to_value(now)? != serde_json::to_value(&whole)? {
             bail!("nothing was done: things have changed since this plan was made; run again to see the new one");
         }
     }
@@ -91,27 +91,35 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
         progress: &progress,
         patience: args.rollout,
     });
-    let work = carry_out(&run, deploy.as_ref(), &observed, &planned, held.is_some());
+    let work = carry_out(&run, args, deploy.as_ref(), &observed, &whole.cloud, held.is_some());
     let outcome = unless_stopped(&tools.client, &temporary, NEXT, unless_lost(held.as_ref(), work)).await;
     release(held).await;
-    let (facts, deployed) = outcome?;
-    let rendered = render::for_helm(&tools.spec, &facts, Some(&keyring))?;
-    write(&args.out, &rendered)?;
+    let done = outcome?;
     match shared.output {
-        Output::Json => say(&facts.to_json()),
-        Output::Text => say(&told(args, &keyring, deployed.as_ref())),
+        Output::Json => say(&done.facts.to_json()),
+        Output::Text => say(&done.told(args, &tools.spec, &keyring)),
     }
     Ok(DONE)
 }
 
-/// Cloud, then cluster. The keyring is put into the cluster before what only it knows could be lost, and after, whatever the cloud's part came to.
+/// What a run came to.
+struct Done {
+    facts: Facts,
+    /// Nothing where the cluster is left alone.
+    deployed: Option<Deployed>,
+    /// What Harbor says of itself; nothing where it is left alone.
+    health: Option<String>,
+}
+
+/// Cloud, then cluster, then Harbor. The keyring is put into the cluster before what only it knows could be lost, and after, whatever the cloud's part came to.
 async fn carry_out(
     run: &Run<'_>,
+    args: &Apply,
     deploy: Option<&Deploy<'_>>,
     observed: &Observed,
     planned: &Plan,
     may_write: bool,
-) -> Result<(Facts, Option<Deployed>)> {
+) -> Result<Done> {
     let secure = async || match deploy {
         Some(deploy) if may_write => vault::push(deploy.cluster, run.keyring).await.map(|_| ()),
         _ => Ok(()),
@@ -127,12 +135,17 @@ async fn carry_out(
             facts
         }
     };
-    let Some(deploy) = deploy else { return Ok((facts, None)) };
+    // Whatever the cluster's part comes to: with them it can be gone on with by hand.
+    write(&args.out, &render::for_helm(run.spec, &facts, Some(run.keyring))?)?;
+    let Some(deploy) = deploy else { return Ok(Done { facts, deployed: None, health: None }) };
     // The databases may have been made just now.
     let observed = crate::observe::observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
     let deployed = converge(deploy, &facts, &observed, may_write).await?;
-    // Harbor, by helm: here, with `deploy.cluster`, `facts` and the keyring, still under the Lease.
-    Ok((facts, Some(deployed)))
+    let health = match args.until {
+        Until::Harbor => Some(super::release::converge(run.spec, deploy.cluster, &facts, run.keyring, run.progress, args).await?),
+        Until::Cloud | Until::Proxy => None,
+    };
+    Ok(Done { facts, deployed: Some(deployed), health })
 }
 
 /// The outcome of the work, or how the Lease was lost meanwhile.
@@ -153,16 +166,28 @@ pub(super) async fn release(held: Option<Held>) {
     }
 }
 
-fn told(args: &Apply, keyring: &Keyring, deployed: Option<&Deployed>) -> String {
-    let (out, folder) = (args.out.display(), keyring.folder().display());
-    match deployed {
-        None => {
-            format!("Everything is there. What Harbor and the proxy need is in {out}: begin with NEXT.md. The secrets are in {folder}.")
-        }
-        Some(deployed) => format!(
-            "The proxy is ready on {} nodes. What Harbor needs is in {out}: NEXT.md says how to go on. The secrets are in {folder} and in the cluster.",
-            deployed.nodes
-        ),
+impl Done {
+    fn told(&self, args: &Apply, spec: &Spec, keyring: &Keyring) -> String {
+        let (out, folder) = (args.out.display(), keyring.folder().display());
+        let Some(deployed) = &self.deployed else {
+            return format!(
+                "Everything is there. What Harbor and the proxy need is in {out}: begin with NEXT.md. The secrets are in {folder}."
+            );
+        };
+        let proxy = format!("The proxy is ready on {} nodes.", deployed.nodes);
+        let Some(health) = &self.health else {
+            return format!(
+                "{proxy} What Harbor needs is in {out}: NEXT.md says how to go on. The secrets are in {folder} and in the cluster."
+            );
+        };
+        let password = keyring.folder().join(Entry::HarborAdminPassword.file());
+        format!(
+            "{proxy} Harbor {}: {health}.\nIt is at {}: sign in as admin, with the password in {}.\nNext: `doks-harbor smoke` proves that it works, \
+             `doks-harbor trust` and `pull-secret` let docker and the cluster use it.",
+            spec.harbor.chart,
+            crate::render::reached(spec).url,
+            password.display()
+        )
     }
 }
 

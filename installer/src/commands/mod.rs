@@ -30,6 +30,7 @@ mod init;
 mod open;
 mod plan;
 mod pull_secret;
+mod release;
 mod render;
 mod rotate;
 mod sight;

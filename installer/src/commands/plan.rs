@@ -8,9 +8,10 @@ use crate::checks::Report;
 use crate::cli::{Output, Plan, Preflight, Shared, Until};
 use crate::cluster::Cluster;
 use crate::cluster::check;
+use crate::helm;
 use crate::keyring::Keyring;
 use crate::observe::{Observed, Sight, find_cluster, observe};
-use crate::plan::{self, ClusterPlan, Whole};
+use crate::plan::{self, Whole};
 use crate::preflight::{self, judge};
 
 pub(super) async fn preflight(shared: &Shared, args: &Preflight) -> Result<u8> {
@@ -28,7 +29,7 @@ pub(super) async fn preflight(shared: &Shared, args: &Preflight) -> Result<u8> {
 
 /// All that can be said before anything is made, and the way into the cluster where it is to be used.
 pub(super) async fn checked(shared: &Shared, tools: &Tools, sight: &Sight, until: Until) -> (Report, Option<Cluster>) {
-    let mut report = judge(&tools.spec, sight, &today(), helm_version().await.as_deref());
+    let mut report = judge(&tools.spec, sight, &today(), helm::installed().await.as_deref());
     let Ok(clusters) = &sight.clusters else { return (report, None) };
     let wanted = find_cluster(clusters, &tools.spec.cluster).ok();
     // Without a cluster of that name the rest has been said.
@@ -41,12 +42,6 @@ pub(super) async fn checked(shared: &Shared, tools: &Tools, sight: &Sight, until
     };
     preflight::cluster::judge(&mut report, &tools.spec, wanted, &seen);
     (report, cluster)
-}
-
-async fn helm_version() -> Option<String> {
-    let output = tokio::process::Command::new("helm").args(["version", "--short"]).kill_on_drop(true).output();
-    let output = tokio::time::timeout(std::time::Duration::from_secs(10), output).await.ok()?.ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 pub(super) async fn plan(shared: &Shared, args: &Plan) -> Result<u8> {
@@ -65,12 +60,7 @@ pub(super) async fn plan(shared: &Shared, args: &Plan) -> Result<u8> {
     };
     let keyring = copy.as_ref().map(|(_, keyring)| keyring).or(here.as_ref());
     let observed = sight.complete(&tools.client, &tools.s3, &tools.spec, keyring).await?;
-    let planned = plan::plan(&tools.spec, &observed);
-    let in_cluster = match &cluster {
-        Some(cluster) => Some(in_cluster(&tools, cluster, &observed, keyring).await?),
-        None => None,
-    };
-    let whole = Whole { cloud: &planned, cluster: in_cluster.as_ref() };
+    let whole = whole(&tools, cluster.as_ref(), keyring, &observed, args.until).await?;
     show(shared.output, &whole)?;
     if let Some(why) = unreachable {
         complain(&format!("doks-harbor: the cluster could not be looked at: {why:#}; say --until cloud to leave it alone"));
@@ -82,25 +72,22 @@ pub(super) async fn plan(shared: &Shared, args: &Plan) -> Result<u8> {
     Ok(if whole.is_empty() { DONE } else { CHANGES })
 }
 
-/// The cluster's part of the plan; as far as it can be told before the databases are there.
-pub(super) async fn in_cluster(tools: &Tools, cluster: &Cluster, observed: &Observed, keyring: Option<&Keyring>) -> Result<ClusterPlan> {
-    let facts = apply::facts(&tools.spec, observed, &tools.s3).ok();
-    apply::cluster::look(cluster, &tools.spec, facts.as_ref(), keyring).await
-}
-
-/// Both parts: what is done is what was shown.
-pub(super) async fn both(
+/// All parts, as far as they can be told before the databases are there: what is done is what was shown.
+pub(super) async fn whole(
     tools: &Tools,
     cluster: Option<&Cluster>,
-    keyring: &Keyring,
+    keyring: Option<&Keyring>,
     observed: &Observed,
-) -> Result<(plan::Plan, Option<ClusterPlan>)> {
-    let planned = plan::plan(&tools.spec, observed);
-    let in_cluster = match cluster {
-        Some(cluster) => Some(in_cluster(tools, cluster, observed, Some(keyring)).await?),
-        None => None,
-    };
-    Ok((planned, in_cluster))
+    until: Until,
+) -> Result<Whole> {
+    let mut whole = Whole { cloud: plan::plan(&tools.spec, observed), cluster: None, harbor: None };
+    let Some(cluster) = cluster else { return Ok(whole) };
+    let facts = apply::facts(&tools.spec, observed, &tools.s3).ok();
+    whole.cluster = Some(apply::cluster::look(cluster, &tools.spec, facts.as_ref(), keyring).await?);
+    if until == Until::Harbor {
+        whole.harbor = Some(super::release::look(&tools.spec, cluster, facts.as_ref(), keyring).await?);
+    }
+    Ok(whole)
 }
 
 /// Asks everything again.

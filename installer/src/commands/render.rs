@@ -58,12 +58,23 @@ pub(super) async fn run(shared: &Shared, args: &Render) -> Result<u8> {
 
 /// For Helm: all files, or every reason why not. What is made of secrets goes into the keyring.
 pub(super) fn for_helm(spec: &Spec, facts: &Facts, keyring: Option<&Keyring>) -> Result<Rendered> {
-    let values = spec.harbor.values.as_deref().map(read_values).transpose()?;
-    let rendered = helm(spec, facts, values.as_ref()).map_err(nothing_written)?;
+    let rendered = helm(spec, facts, given_values(spec)?.as_ref()).map_err(nothing_written)?;
     whole(spec, facts, facts.cluster.nodes, keyring, rendered, |keyring| {
         let file = secret_values(spec, |entry| keyring.get(entry).ok().flatten())?;
         Ok(file.map(|values| (secrets::VALUES_FILE, values)))
     })
+}
+
+/// The user's own.
+pub(super) fn given_values(spec: &Spec) -> Result<Option<serde_json::Value>> {
+    spec.harbor.values.as_deref().map(read_values).transpose()
+}
+
+/// Those that the chart can only take as values; nothing where it needs none, or where the keyring does not have them yet.
+pub(super) fn values_with_secrets(spec: &Spec, keyring: &Keyring) -> Result<Option<serde_json::Value>> {
+    let Ok(Some(text)) = secret_values(spec, |entry| keyring.get(entry).ok().flatten()) else { return Ok(None) };
+    let values = serde_saphyr::from_str(secrecy::ExposeSecret::expose_secret(&text));
+    values.map(Some).map_err(|_| anyhow::anyhow!("{} cannot be read: this build is broken", secrets::VALUES_FILE))
 }
 
 /// For Harbor's own installer, where one proxy is all there is.

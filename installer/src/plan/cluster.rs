@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Plan;
+use super::{HarborPlan, Plan};
 use crate::cluster::objects::Change;
 
 /// Lines of one object that are shown.
@@ -71,37 +71,44 @@ impl fmt::Display for ClusterPlan {
     }
 }
 
-/// Both parts.
+/// All parts.
 #[derive(Debug, Serialize)]
-pub struct Whole<'a> {
+pub struct Whole {
     /// What DigitalOcean provides.
     #[serde(flatten)]
-    pub cloud: &'a Plan,
+    pub cloud: Plan,
     /// Nothing where the cluster is left alone.
     #[serde(rename = "in_cluster", skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<&'a ClusterPlan>,
+    pub cluster: Option<ClusterPlan>,
+    /// Nothing where Harbor is left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harbor: Option<HarborPlan>,
 }
 
-impl Whole<'_> {
+impl Whole {
     /// Whether nothing is to be done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.cloud.is_empty() && self.cluster.is_none_or(ClusterPlan::is_empty)
+        self.cloud.is_empty()
+            && self.cluster.as_ref().is_none_or(ClusterPlan::is_empty)
+            && self.harbor.as_ref().is_none_or(HarborPlan::is_empty)
     }
 
     /// Whether something forbids all of it.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        !self.cloud.refusals.is_empty() || self.cluster.is_some_and(|cluster| !cluster.refusals.is_empty())
+        !self.cloud.refusals.is_empty()
+            || self.cluster.as_ref().is_some_and(|cluster| !cluster.refusals.is_empty())
+            || self.harbor.as_ref().is_some_and(|harbor| !harbor.refusals.is_empty())
     }
 }
 
-impl fmt::Display for Whole<'_> {
+impl fmt::Display for Whole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.cloud)?;
-        match self.cluster {
-            Some(cluster) => write!(f, "\n{cluster}"),
-            None => Ok(()),
+        if let Some(cluster) = &self.cluster {
+            write!(f, "\n{cluster}")?;
         }
+        self.harbor.as_ref().map_or(Ok(()), |harbor| write!(f, "\n{harbor}"))
     }
 }

@@ -13,12 +13,14 @@ use crate::spec::Spec;
 mod cluster;
 pub mod cost;
 mod database;
+mod harbor;
 mod spaces;
 mod text;
 mod wanted;
 
 pub use cluster::{ClusterPlan, Whole};
 pub use database::firewall;
+pub use harbor::HarborPlan;
 pub use wanted::{Misfit, Wanted};
 
 /// Everything that would be done, and everything that forbids it.

@@ -30,7 +30,7 @@ pub use compose::{SECRET_FILE as COMPOSE_SECRET_FILE, compose, secret as compose
 pub use local::{FOLDER as LOCAL_FOLDER, budget as local_budget, local};
 pub use manifests::needs_crd;
 pub use merge::layered;
-pub use next::CHART_REPOSITORY;
+pub use next::{CHART_REPOSITORY, helm_command};
 pub use secrets::values as secret_values;
 pub use values::{Reached, reached};
 

@@ -16,8 +16,8 @@ pub const CHART_REPOSITORY: &str = "https://helm.goharbor.io";
 #[must_use]
 pub(super) fn helm(spec: &Spec, facts: &Facts) -> String {
     let (namespace, harbor) = (&spec.namespace, &spec.harbor);
-    let (release, chart) = (&harbor.release, harbor.chart);
-    let second = if secrets::as_values(chart).next().is_some() { format!(" \\\n  --values FOLDER/{VALUES_FILE}") } else { String::new() };
+    let chart = harbor.chart;
+    let command: String = helm_command(spec, ".", "FOLDER").lines().map(|line| format!("       {line}\n")).collect();
     let reached = values::reached(spec);
     format!(
         "# Next: Harbor (chart {chart}) in the namespace {namespace}
@@ -35,10 +35,7 @@ The files here hold no secret; commit them. `FOLDER` is the keyring, the folder 
 
 {grant}{harbor_step}. Harbor:
 
-       helm upgrade --install {release} harbor --repo {CHART_REPOSITORY} --version {chart} \\
-         --namespace {namespace} --values harbor/values.yaml{second} \\
-         --wait --timeout 20m
-
+{command}
 {reach}
 Whoever comes to {url} signs in as `admin`, with the password in `FOLDER/{admin}`. Harbor reads that at its first start only.
 
@@ -56,7 +53,21 @@ Whoever comes to {url} signs in as `admin`, with the password in `FOLDER/{admin}
         url = reached.url,
         admin = crate::keyring::Entry::HarborAdminPassword.file(),
     )
-    .replace(" \\\n  --values", " \\\n         --values")
+}
+
+/// How Harbor is installed by hand, with the files of the folder `out` and of the keyring.
+#[must_use]
+pub fn helm_command(spec: &Spec, out: &str, keyring: &str) -> String {
+    let (namespace, release, chart) = (&spec.namespace, &spec.harbor.release, spec.harbor.chart);
+    let out = out.strip_prefix("./").unwrap_or(out);
+    let values = if out == "." { "harbor/values.yaml".to_owned() } else { format!("{out}/harbor/values.yaml") };
+    let secret =
+        if secrets::as_values(chart).next().is_some() { format!(" \\\n  --values {keyring}/{VALUES_FILE}") } else { String::new() };
+    format!(
+        "helm upgrade --install {release} harbor --repo {CHART_REPOSITORY} --version {chart} \\
+  --namespace {namespace} --values {values}{secret} \\
+  --wait --timeout 20m"
+    )
 }
 
 /// From version 15 on nobody may create tables in `public` but the database's owner; an unknown version is taken for a new one.
