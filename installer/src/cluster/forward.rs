@@ -157,7 +157,7 @@ impl Target {
         };
         let mut last = self.last.lock().await;
         if let Some((pod, port)) = last.as_ref().filter(|(pod, _)| failed.is_none_or(|failed| failed != pod)) {
-            let there = self.cluster.api::<Pod>().get_opt(pod).await.with_context(|| format!("pod {pod} cannot be looked at"))?;
+            let there = self.cluster.api::<Pod>().get_opt(pod).await.map_err(self.cluster.told(&format!("look at the pod {pod}")))?;
             if there.as_ref().is_some_and(is_ready) {
                 return Ok((pod.clone(), *port));
             }
@@ -170,7 +170,7 @@ impl Target {
 
 async fn find(cluster: &Cluster, name: &str, port: &str, but: Option<&str>) -> Result<(String, u16)> {
     let namespace = &cluster.namespace;
-    let service = cluster.api::<Service>().get_opt(name).await.with_context(|| format!("Service {name} cannot be looked at"))?;
+    let service = cluster.api::<Service>().get_opt(name).await.map_err(cluster.told(&format!("look at the Service {name}")))?;
     let service =
         service.with_context(|| format!("there is no Service {name} in the namespace {namespace}: is Harbor installed there?"))?;
     let spec = service.spec.unwrap_or_default();
@@ -181,7 +181,7 @@ async fn find(cluster: &Cluster, name: &str, port: &str, but: Option<&str>) -> R
     let labels = labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
     anyhow::ensure!(!labels.is_empty(), "Service {name} selects no pods");
     let pods = cluster.api::<Pod>().list(&ListParams::default().labels(&labels)).await;
-    let pods = pods.with_context(|| format!("the pods behind Service {name} cannot be listed"))?.items;
+    let pods = pods.map_err(cluster.told(&format!("list the pods behind the Service {name}")))?.items;
     // The one that just failed is taken only where there is no other.
     let mut ready: Vec<_> = pods.iter().filter(|pod| is_ready(pod)).collect();
     ready.sort_by_key(|pod| pod.metadata.name.as_deref() == but);

@@ -76,10 +76,24 @@ impl Authority {
     /// When the cluster cannot be asked.
     pub async fn of_cluster(cluster: &Cluster, spec: &Spec) -> Result<Option<Self>> {
         let Some(name) = secret(spec) else { return Ok(None) };
-        let found = cluster.api::<Secret>().get_opt(&name).await.with_context(|| format!("Secret {name} cannot be read"))?;
-        let pem = found.and_then(|secret| secret.data?.remove("ca.crt")).filter(|pem| !pem.0.is_empty());
-        pem.map(|pem| Self::new(&pem.0, format!("Secret {}/{name}", cluster.namespace))).transpose()
+        let pem = in_secret(cluster, &name, "ca.crt").await?;
+        pem.map(|pem| Self::new(&pem, format!("the Secret {}/{name}", cluster.namespace))).transpose()
     }
+}
+
+/// Harbor's own certificate, as the cluster tells it: what a browser shows is to be compared with it.
+///
+/// # Errors
+/// When the cluster cannot be asked, or what it tells is no certificate.
+pub async fn certificate(cluster: &Cluster, spec: &Spec) -> Result<Option<CertificateDer<'static>>> {
+    let Some(name) = secret(spec) else { return Ok(None) };
+    let Some(pem) = in_secret(cluster, &name, "tls.crt").await? else { return Ok(None) };
+    Ok(http::certificates(&pem).with_context(|| format!("tls.crt of the Secret {name}"))?.into_iter().next())
+}
+
+async fn in_secret(cluster: &Cluster, name: &str, key: &str) -> Result<Option<Vec<u8>>> {
+    let found = cluster.api::<Secret>().get_opt(name).await.map_err(cluster.told(&format!("read the Secret {name}")))?;
+    Ok(found.and_then(|secret| secret.data?.remove(key)).map(|value| value.0).filter(|value| !value.is_empty()))
 }
 
 /// The certificate as PEM.
