@@ -52,7 +52,7 @@ async fn helm_version() -> Option<String> {
 pub(super) async fn plan(shared: &Shared, args: &Plan) -> Result<u8> {
     let tools = Tools::new(shared)?;
     let sight = Sight::look(&tools.client).await;
-    let cluster = if args.until == Until::Cloud { None } else { Some(super::cluster(shared, &tools.spec).await) };
+    let cluster = if args.until == Until::Cloud { None } else { Some(super::reached(shared, &tools).await) };
     let (cluster, unreachable) = match cluster {
         Some(Err(why)) => (None, Some(why)),
         cluster => (cluster.and_then(Result::ok), None),
