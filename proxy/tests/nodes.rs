@@ -76,7 +76,7 @@ async fn accepted(cluster: &Cluster, node: usize, pod: &Pod) -> f64 {
 }
 
 #[tokio::test]
-#[ignore = "needs root, nftables and dnsmasq: make test-cluster"]
+#[ignore = "needs root and ip: make test-cluster"]
 async fn traffic_stays_on_its_node() {
     if !isolated("traffic_stays_on_its_node", LIMIT).await.unwrap() {
         return;
@@ -110,7 +110,7 @@ async fn traffic_stays_on_its_node() {
 /// A surge update of node 1 in the order of the DaemonSet controller: the new pod is ready, the old one is told to end, and *then* the node hears
 /// that its endpoint has gone.
 #[tokio::test]
-#[ignore = "needs root, nftables and dnsmasq: make test-cluster"]
+#[ignore = "needs root and ip: make test-cluster"]
 async fn an_update_under_load_fails_no_request() {
     if !isolated("an_update_under_load_fails_no_request", LIMIT).await.unwrap() {
         return;
@@ -154,7 +154,7 @@ async fn an_update_under_load_fails_no_request() {
 }
 
 #[tokio::test]
-#[ignore = "needs root, nftables and dnsmasq: make test-cluster"]
+#[ignore = "needs root and ip: make test-cluster"]
 async fn a_killed_proxy_is_its_own_nodes_matter() {
     if !isolated("a_killed_proxy_is_its_own_nodes_matter", LIMIT).await.unwrap() {
         return;
