@@ -192,9 +192,7 @@ fn components_can_be_added() {
 
 /// What `kubectl kustomize` makes of a folder.
 fn build(layer: &Path) -> Vec<Value> {
-    let tools = std::env::var_os("DOKS_HARBOR_CLUSTER_TOOLS").map(PathBuf::from);
-    let cache = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/doks-harbor/cluster");
-    let built = tools.unwrap_or_else(cache).join("bin/kubectl");
+    let built = lab::kubernetes::tools().join("kubectl");
     let kubectl = if built.is_file() { built } else { process::find("kubectl").expect("kubectl is not installed: .ci/cluster builds it") };
     let mut command = Command::new(kubectl);
     command.arg("kustomize").arg(layer);
