@@ -6,7 +6,7 @@ CARGO ?= cargo
 # Of `make bench`: release is what is shipped, quick builds in a third of the time.
 PROFILE ?= release
 
-.PHONY: demo test test-cluster bench lint packages bench-packages clients fmt
+.PHONY: demo test test-cluster bench image lint packages bench-packages clients fmt
 
 demo: packages
 	@echo "Building (some minutes the first time) ..."
@@ -23,6 +23,10 @@ test-cluster: packages
 bench: packages bench-packages
 	$(CARGO) build --profile $(PROFILE) -p redis-tls-proxy -p lab --bin redis-tls-proxy --bin bench
 	./target/$(PROFILE)/bench $(BENCH_FLAGS)
+
+# Both programs, static, on nothing: target/image. PROFILE=release to ship it; IMAGE_FLAGS=--check tries it.
+image:
+	@.ci/image $(IMAGE_FLAGS)
 
 lint:
 	$(CARGO) fmt --all --check

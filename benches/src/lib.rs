@@ -10,7 +10,7 @@
 //! | [`harbor`], [`registry`] | a small Harbor with faults, and the real docker-registry behind it |
 //! | [`gate`] | a TCP link that can be made slow, frozen, cut, reset or poisoned while it carries traffic |
 //! | [`hosts`] | a name that moves from address to address under a running program |
-//! | [`netns`] | machines with addresses and routes of their own, in a network that ends with the test |
+//! | [`netns`], [`dns`] | machines with addresses and routes of their own, in a network that ends with the test; a name server for it |
 //! | [`proxy`] | the program under test, with its metrics and status |
 //! | [`resp`], [`tls`] | just enough of a Redis client and of a TLS client |
 //! | [`process`], [`ports`], [`wait`] | children that never outlive the test, free ports, conditions instead of sleeps |
@@ -21,6 +21,7 @@
 pub mod certs;
 pub mod cloud;
 pub mod digitalocean;
+pub mod dns;
 pub mod gate;
 pub mod harbor;
 pub mod hosts;
@@ -39,6 +40,7 @@ pub mod usage;
 pub mod wait;
 
 pub use certs::{Authority, Issued, Leaf};
+pub use dns::Dns;
 pub use gate::{Faults, Gate, Side};
 pub use hosts::Hosts;
 pub use ports::free_port;

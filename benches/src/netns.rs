@@ -30,6 +30,7 @@ pub struct Machine {
 ///
 /// # Errors
 /// The inner run failed or took longer than `limit`, with its output; or the machine does not allow namespaces.
+#[expect(clippy::print_stderr, reason = "what the inner run has to say, the outer one says")]
 pub async fn isolated(test: &str, limit: Duration) -> Result<bool> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(true);

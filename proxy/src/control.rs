@@ -1,15 +1,20 @@
 //! What the admin server may see and do.
 
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use crate::admin::{Control, ListenerFacts, ListenerSnapshot, Snapshot, State, Window};
 use crate::app::Shared;
+use crate::config::PoolBudget;
 use crate::drain::Drain;
 use crate::logging::LogControl;
 use crate::metrics::Metrics;
+use crate::pool::quota::SETTLE;
+
+/// Twice what it takes where names resolve.
+const SHARE_PATIENCE: Duration = Duration::from_secs(2 * SETTLE.as_secs());
 
 /// Notices when a part without which the process only looks alive ends before the drain, by a panic say. Cheap to clone.
 #[derive(Clone)]
@@ -90,6 +95,14 @@ impl ProcessControl {
         }
     }
 
+    /// Whether clients of a listener would have to wait because this process has just begun to be counted among its peers. Until then the process
+    /// that it replaces goes on, if there is one; but not for long, since the other listeners need nothing of the kind.
+    fn waits_for_share(&self, shared: &Shared) -> bool {
+        let shares = matches!(shared.listener.pool.budget, Some(PoolBudget { peers: Some(_), .. }));
+        let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |now| now.as_secs_f64());
+        shares && shared.metrics.pool_limit.get() == 0 && now - self.metrics.started.get() < SHARE_PATIENCE.as_secs_f64()
+    }
+
     fn watched(&self) -> impl Iterator<Item = (&Shared, &Window)> {
         self.listeners.iter().map(|shared| &**shared).zip(&self.windows)
     }
@@ -126,6 +139,9 @@ impl Control for ProcessControl {
         self.started()?;
         if self.drain.announced.is_cancelled() {
             return Err("draining: this process is going away".to_owned());
+        }
+        if let Some(shared) = self.listeners.iter().find(|shared| self.waits_for_share(shared)) {
+            return Err(format!("listener {} waits for its share of the server's connections", shared.listener.name));
         }
         match self.listeners.iter().find(|shared| shared.places.taken() >= shared.listener.max_clients) {
             None => Ok(()),

@@ -137,45 +137,9 @@ fn every_container_is_confined() {
     assert_eq!(beside["restartPolicy"], "Always", "a native sidecar");
 }
 
-/// Every metric that an alert asks for is one that a proxy shows before its first client.
-#[tokio::test]
-async fn alerts_ask_for_metrics_that_exist() {
-    let proxy = lab::Proxy::start(env!("CARGO_BIN_EXE_redis-tls-proxy"), &["rediss://127.0.0.1:1?listen=127.0.0.1:0"], &[]).await.unwrap();
-    let metrics = proxy.metrics().await.unwrap();
-    let shown: BTreeSet<_> =
-        metrics.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(['{', ' ']).next().unwrap()).collect();
-    let rules = document("components/monitoring/alerts.yaml");
-    let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap().clone();
-    let mut asked = BTreeSet::new();
-    for rule in &rules {
-        let text = rule.to_string();
-        let starts = text.match_indices("redis_tls_proxy_").map(|(at, _)| &text[at..]);
-        asked.extend(starts.map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap().to_owned()));
-        for (key, value) in
-            ["kind", "outcome", "reason", "result", "state"].iter().flat_map(|key| label_values(rule["expr"].as_str().unwrap(), key))
-        {
-            assert!(metrics.contains(&format!("{key}=\"{value}")), "{}: {key}={value}", rule["alert"]);
-        }
-    }
-    assert!(rules.len() >= 10 && asked.len() >= 10, "{asked:?}");
-    let missing: Vec<_> = asked.iter().filter(|name| !shown.contains(name.as_str())).collect();
-    assert!(missing.is_empty(), "{missing:?}");
-}
-
-/// The values that an expression selects a label by, each alternative by itself.
-fn label_values(expression: &str, key: &str) -> Vec<(String, String)> {
-    let selectors = expression.split(key).skip(1).filter_map(|rest| {
-        let quoted = rest.strip_prefix("=~\"").or_else(|| rest.strip_prefix("!=\"")).or_else(|| rest.strip_prefix("=\""))?;
-        Some(quoted.split('"').next().unwrap().to_owned())
-    });
-    selectors
-        .flat_map(|values| values.split('|').map(|value| (key.to_owned(), value.trim_end_matches(".*").to_owned())).collect::<Vec<_>>())
-        .collect()
-}
-
-#[tokio::test]
-#[ignore = "needs kubectl: make test-cluster"]
-async fn kustomize_takes_every_folder() {
+#[test]
+#[ignore = "needs kubectl of Kubernetes' programs: make test-cluster"]
+fn kustomize_takes_every_folder() {
     for layer in layers() {
         build(&layer);
     }
@@ -191,9 +155,9 @@ async fn kustomize_takes_every_folder() {
 }
 
 /// Components change what they are added to: a workload's own parts stay, and it gets the sidecar before its other init containers.
-#[tokio::test]
-#[ignore = "needs kubectl: make test-cluster"]
-async fn components_can_be_added() {
+#[test]
+#[ignore = "needs kubectl of Kubernetes' programs: make test-cluster"]
+fn components_can_be_added() {
     let mine = tempfile::Builder::new().prefix("mine-").tempdir_in(folder()).unwrap();
     for kind in ["Deployment", "StatefulSet", "DaemonSet", "Job"] {
         let workload = json!({"apiVersion": if kind == "Job" { "batch/v1" } else { "apps/v1" }, "kind": kind,
@@ -228,9 +192,7 @@ async fn components_can_be_added() {
 
 /// What `kubectl kustomize` makes of a folder.
 fn build(layer: &Path) -> Vec<Value> {
-    let tools = std::env::var_os("DOKS_HARBOR_CLUSTER_TOOLS").map(PathBuf::from);
-    let cache = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/doks-harbor/cluster");
-    let built = tools.unwrap_or_else(cache).join("bin/kubectl");
+    let built = lab::kubernetes::tools().join("kubectl");
     let kubectl = if built.is_file() { built } else { process::find("kubectl").expect("kubectl is not installed: .ci/cluster builds it") };
     let mut command = Command::new(kubectl);
     command.arg("kustomize").arg(layer);

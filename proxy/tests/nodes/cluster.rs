@@ -8,15 +8,12 @@
 //!                                         node2 ── 10.244.2.0/24: pods
 //! ```
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 
 use lab::netns::{self, Machine};
-use lab::process::{Process, Signal};
-use lab::{Authority, Gate, Leaf, Postgres, Redis};
-use tempfile::TempDir;
+use lab::{Authority, Dns, Gate, Leaf, Postgres, Redis};
 
 use super::pod::{Pod, Volumes};
 use super::template::{Service, Template, text};
@@ -35,9 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) redis: Redis,
     pub(crate) postgres: Postgres,
     _gates: [Gate; 2],
-    dns: Process,
+    dns: Dns,
     secret: Vec<(&'static str, String)>,
-    dir: TempDir,
 }
 
 pub(crate) struct Node {
@@ -63,8 +59,7 @@ impl Cluster {
             Gate::start_at((SERVERS, 25061).into(), redis.address()).await.unwrap(),
             Gate::start_at((SERVERS, 25060).into(), postgres.address()).await.unwrap(),
         ];
-        let dir = tempfile::tempdir().unwrap();
-        let dns = name_server(&dir);
+        let dns = Dns::start(DNS).await.unwrap();
         let template = Template::read();
         let secret = vec![
             ("valkey-password", "of the server".to_owned()),
@@ -73,7 +68,7 @@ impl Cluster {
             ("postgres-ca.crt", authority.ca_pem()),
         ];
         let service = Service::read(&template);
-        let cluster = Self { template, service, nodes: [Node::new(1), Node::new(2)], redis, postgres, _gates: gates, dns, secret, dir };
+        let cluster = Self { template, service, nodes: [Node::new(1), Node::new(2)], redis, postgres, _gates: gates, dns, secret };
         cluster.list_peers(&[]);
         cluster
     }
@@ -83,8 +78,7 @@ impl Cluster {
         let volumes = Volumes {
             config: &[("proxy.yaml", text("proxy.yaml"))],
             secret: &self.secret,
-            // As the kubelet writes it for a pod in the namespace harbor.
-            resolv_conf: &format!("nameserver {DNS}\nsearch harbor.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"),
+            resolv_conf: &self.dns.resolv_conf(&["harbor.svc.cluster.local", "svc.cluster.local", "cluster.local"]),
         };
         let mut pod = Pod::new(name, &node.machine, node.ip(last), node.ip(1), &self.template, &volumes);
         pod.launch(&self.template);
@@ -93,10 +87,9 @@ impl Cluster {
 
     /// The headless Service: every pod that there is, ready or not.
     pub(crate) fn list_peers(&self, pods: &[&Pod]) {
-        let peers: String = pods.iter().map(|pod| format!("{} redis-tls-proxy-peers.harbor.svc.cluster.local\n", pod.ip)).collect();
-        fs::write(self.dir.path().join("hosts"), format!("{SERVERS} valkey.example.com postgres.example.com\n{peers}")).unwrap();
-        // Reads the file again.
-        self.dns.signal(Signal::HUP);
+        let servers = ["valkey.example.com", "postgres.example.com"].map(|name| (name, SERVERS.into()));
+        let peers = pods.iter().map(|pod| ("redis-tls-proxy-peers.harbor.svc.cluster.local", pod.ip.into()));
+        self.dns.set(&servers.into_iter().chain(peers).collect::<Vec<_>>()).unwrap();
     }
 
     /// What kube-proxy does on every node when the Service's endpoints have changed: with `internalTrafficPolicy: Local`, only those on the node
@@ -166,15 +159,4 @@ impl Node {
         let mut nft = Command::new("nft");
         self.machine.feed(nft.args(["-f", "-"]), &table).unwrap();
     }
-}
-
-fn name_server(dir: &TempDir) -> Process {
-    let program = lab::process::require("dnsmasq", "dnsmasq-base").unwrap();
-    fs::write(dir.path().join("hosts"), "").unwrap();
-    let mut command = Command::new(program);
-    command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces", "--pid-file="]);
-    // Whatever is not in the file does not exist.
-    command.args(["--local=//", "--address=/#/", "--user=root", &format!("--listen-address={DNS}")]);
-    command.arg(format!("--addn-hosts={}", dir.path().join("hosts").display()));
-    Process::spawn("dnsmasq", &command, dir.path()).unwrap()
 }

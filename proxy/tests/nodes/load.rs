@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
 
 use super::cluster::{CLIENT_PASSWORD, Cluster};
 
@@ -32,6 +33,8 @@ pub(crate) struct Tally {
     pub(crate) done: AtomicU64,
     /// Connections that were closed between two requests, and made again.
     pub(crate) reconnected: AtomicU64,
+    /// Requests that met the close of a connection on their way, and were sent again.
+    pub(crate) crossed: AtomicU64,
     /// What went wrong.
     failed: Mutex<Vec<String>>,
     slowest: Mutex<Duration>,
@@ -93,31 +96,41 @@ impl Tally {
     }
 }
 
+/// SET and GET of a key of its own.
 async fn redis_client(machine: Arc<Machine>, tally: Arc<Tally>, stopped: watch::Receiver<bool>, keeps: bool) {
     let mut kept: Option<Resp<TcpStream>> = None;
     let key = format!("of-one-client-{:x}", fastrand::u64(..));
     while !*stopped.borrow() {
         let since = Instant::now();
-        // Closed where nothing was owed: every client of a pool finds that out and takes another connection.
-        if let Some(client) = &mut kept
-            && is_closed(client.stream())
-        {
-            tally.reconnected.fetch_add(1, Ordering::Relaxed);
-            kept = None;
-        }
         let exchange = async {
-            let mut client = match kept.take() {
-                Some(client) => client,
-                None => redis_login(&machine).await?,
-            };
+            let (mut fresh, mut connection) = (kept.is_none(), kept.take());
             let value = fastrand::u64(..).to_string();
             for (command, expected) in [(&["SET", &key, &value][..], "OK"), (&["GET", &key], &value)] {
-                let reply = client.command(command).await?.text();
+                let reply = loop {
+                    // As clients with a pool look at a connection before they use it.
+                    if connection.as_mut().is_some_and(|client| is_closed(client.stream())) {
+                        tally.reconnected.fetch_add(1, Ordering::Relaxed);
+                        connection = None;
+                    }
+                    let mut client = match connection.take() {
+                        Some(client) => client,
+                        None => redis_login(&machine).await?,
+                    };
+                    match client.command(command).await {
+                        Ok(reply) => {
+                            connection = Some(client);
+                            break reply.text();
+                        }
+                        // And as they try once more on another one when an old one was closed just then. With a new one that must not be.
+                        Err(_) if !std::mem::replace(&mut fresh, true) => drop(tally.crossed.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => return Err(error),
+                    }
+                };
                 if reply != expected {
                     bail!("{command:?} got {reply:?}");
                 }
             }
-            Ok(client)
+            connection.context("no connection")
         };
         let outcome = tokio::time::timeout(ANSWER, exchange).await.context("Redis: no answer").and_then(|client| client).context("Redis");
         tally.count(since, outcome.map(|client| kept = keeps.then_some(client)));
@@ -147,12 +160,20 @@ async fn postgres_client(machine: Arc<Machine>, tally: Arc<Tally>, stopped: watc
             kept = None;
         }
         let exchange = async {
-            let client = match kept.take() {
-                Some(client) => client,
-                None => postgres_login(&machine).await?,
+            let (fresh, mut client) = match kept.take() {
+                Some(client) => (false, client),
+                None => (true, postgres_login(&machine).await?),
             };
             let value = fastrand::i64(..);
-            let got: i64 = client.query_one("select $1::int8", &[&value]).await?.try_get(0)?;
+            let row = match client.query_one("select $1::int8", &[&value]).await {
+                Err(error) if !fresh && (error.is_closed() || error.code() == Some(&SqlState::ADMIN_SHUTDOWN)) => {
+                    tally.crossed.fetch_add(1, Ordering::Relaxed);
+                    client = postgres_login(&machine).await?;
+                    client.query_one("select $1::int8", &[&value]).await
+                }
+                row => row,
+            };
+            let got: i64 = row?.try_get(0)?;
             if got != value {
                 bail!("{value} came back as {got}");
             }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::template::{Probe, Template};
 
 /// This machine stalls for seconds now and then, and that is not what is tested here.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Pod {
     // Ends before its files go.
@@ -107,6 +107,16 @@ impl Pod {
         tokio::time::timeout(probe.timeout, ask).await?
     }
 
+    /// Waits until a probe has this status.
+    pub(crate) async fn probe_is(&self, node: &Machine, probe: &Probe, status: u16) {
+        let has = async {
+            while !self.probe(node, probe).await.is_ok_and(|answer| answer.status == status) {
+                tokio::time::sleep(probe.period / 10).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, has).await.unwrap_or_else(|_| panic!("{} is not {status}:\n{}", probe.path, self.log()));
+    }
+
     /// Waits until its startup probe has succeeded, within what the probe allows, and then its readiness probe.
     pub(crate) async fn ready(&mut self, node: &Machine, template: &Template) {
         for probe in [&template.startup, &template.readiness] {
@@ -115,14 +125,8 @@ impl Pod {
             } else {
                 PATIENCE
             };
-            let passes = async {
-                while !self.probe(node, probe).await.is_ok_and(|answer| answer.status == 200) {
-                    tokio::time::sleep(probe.period / 10).await;
-                }
-            };
-            if tokio::time::timeout(limit, passes).await.is_err() {
-                panic!("{} does not succeed within {limit:?}:\n{}", probe.path, self.log());
-            }
+            let passed = tokio::time::timeout(limit, self.probe_is(node, probe, 200)).await;
+            passed.unwrap_or_else(|_| panic!("{} does not succeed within {limit:?}:\n{}", probe.path, self.log()));
         }
         assert_eq!(self.probe(node, &template.liveness).await.unwrap().status, 200);
     }
