@@ -17,7 +17,7 @@ const POOL_ID: &str = "doks.digitalocean.com/node-pool-id";
 const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
 
 /// What we write, and what is asked for when it fails.
-const NEEDED: [(&str, &str, &str); 8] = [
+const NEEDED: [(&str, &str, &str); 9] = [
     ("", "secrets", "patch"),
     ("", "configmaps", "patch"),
     ("", "services", "patch"),
@@ -26,7 +26,10 @@ const NEEDED: [(&str, &str, &str); 8] = [
     ("networking.k8s.io", "networkpolicies", "patch"),
     ("coordination.k8s.io", "leases", "create"),
     ("", "pods", "watch"),
+    ("scheduling.k8s.io", "priorityclasses", "patch"),
 ];
+/// Of the cluster, not of a namespace.
+const CLUSTER_WIDE: [&str; 2] = ["namespaces", "priorityclasses"];
 
 /// What was seen.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +100,7 @@ impl Sight {
 
 async fn may(cluster: &Cluster, group: &str, resource: &str, verb: &str) -> Result<bool> {
     let attributes = ResourceAttributes {
-        namespace: Some(cluster.namespace.clone()).filter(|_| resource != "namespaces"),
+        namespace: Some(cluster.namespace.clone()).filter(|_| !CLUSTER_WIDE.contains(&resource)),
         group: Some(group.to_owned()),
         resource: Some(resource.to_owned()),
         verb: Some(verb.to_owned()),

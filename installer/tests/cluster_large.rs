@@ -1,0 +1,36 @@
+//! A cluster with three hundred nodes: the proxy comes up on each, and an update goes through all of them without a storm of questions.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests say what they expect, like the tests")]
+
+mod support;
+
+use lab::digitalocean::Fake;
+use lab::kubernetes::Nodes;
+use serde_json::Value;
+use support::town::{Town, pool_id};
+
+#[tokio::test]
+#[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
+async fn three_hundred_nodes_are_watched_not_polled() {
+    // Of the largest plan, so that each proxy has its share.
+    let spec = "proxy: {image: 'proxy:1'}\npostgres: {size: db-s-4vcpu-8gb}\n";
+    let town = Town::with("large", Fake::builder(), spec).await;
+    town.kubernetes.add(Nodes { pool: "many", pool_id: &pool_id(), count: 297 }).await.unwrap();
+    let applied = town.apply().await.ends_with(0);
+    assert!(applied.stdout.contains("ready on 300 nodes"), "{}", applied.stdout);
+
+    let before = town.versions();
+    town.apply().await.ends_with(0);
+    assert_eq!(town.versions(), before);
+
+    let lists = || {
+        let events = town.kubernetes.audit().unwrap();
+        let of_ours = |event: &&Value| event["objectRef"]["namespace"] == "large" && !event["userAgent"].as_str().unwrap_or("").starts_with("kube");
+        events.iter().filter(of_ours).count()
+    };
+    let written = lists();
+    town.spec(&format!("{spec}harbor: {{release: harbor}}\n").replace("proxy:1", "proxy:2"));
+    let applied = town.apply().await.ends_with(0);
+    assert!(applied.stderr.contains("of 300 nodes ready"), "{}", applied.stderr);
+    assert!(lists() - written < 60, "{} writes for one change", lists() - written);
+    town.kubernetes.kubectl(&["delete", "nodes", "--selector=doks.digitalocean.com/node-pool=many", "--wait=false"], "").unwrap();
+}
