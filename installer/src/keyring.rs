@@ -174,6 +174,16 @@ impl Keyring {
         &self.id
     }
 
+    /// Tells copies of one keyring on a machine apart. Each is locked by the one run that uses it, so whoever bears the name of a copy and is
+    /// not that run has died.
+    #[must_use]
+    pub fn copy(&self) -> String {
+        let path = fs::canonicalize(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, path.as_os_str().as_encoded_bytes());
+        let hash: String = hash.as_ref().iter().take(3).map(|byte| format!("{byte:02x}")).collect();
+        format!("keyring {}, copy {hash}", self.id)
+    }
+
     /// The key of the bucket, if both halves are there.
     ///
     /// # Errors

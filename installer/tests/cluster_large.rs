@@ -24,7 +24,8 @@ async fn three_hundred_nodes_are_watched_not_polled() {
 
     let lists = || {
         let events = town.kubernetes.audit().unwrap();
-        let of_ours = |event: &&Value| event["objectRef"]["namespace"] == "large" && !event["userAgent"].as_str().unwrap_or("").starts_with("kube");
+        let of_ours =
+            |event: &&Value| event["objectRef"]["namespace"] == "large" && !event["userAgent"].as_str().unwrap_or("").starts_with("kube");
         events.iter().filter(of_ours).count()
     };
     let written = lists();

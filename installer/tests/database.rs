@@ -23,7 +23,8 @@ struct Inside {
 impl Inside {
     async fn new() -> Self {
         let authority = Authority::new().unwrap();
-        let (postgres, redis) = (Postgres::start(&authority).await.unwrap(), Redis::builder(&authority).password("valkeys").start().await.unwrap());
+        let (postgres, redis) =
+            (Postgres::start(&authority).await.unwrap(), Redis::builder(&authority).password("valkeys").start().await.unwrap());
         // As DigitalOcean makes them: the database is the administrator's, the user is anybody.
         postgres.sql(&format!("CREATE USER \"har\"\"bor\" PASSWORD '{PASSWORD}'")).await.unwrap();
         postgres.sql("CREATE DATABASE registry").await.unwrap();

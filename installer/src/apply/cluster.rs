@@ -79,7 +79,12 @@ pub async fn look(cluster: &Cluster, spec: &Spec, facts: Option<&Facts>, keyring
     plan.refusals.extend(seen.conflicts);
     plan.notes.extend(seen.unknown_kinds.iter().map(|kind| format!("{kind}: this cluster does not know the kind, so it is left out")));
     plan.job = match job::state(cluster, &render::job::name(facts)).await? {
-        job::State::Succeeded => None,
+        job::State::Succeeded => {
+            if job::is_secret_left(cluster, render::job::SECRET).await? {
+                plan.changes.push(objects::removal("v1", "Secret", render::job::SECRET, "left by a run that was killed"));
+            }
+            None
+        }
         job::State::Failed(why) => Some(format!("{}; the last one failed: {why}", what(facts))),
         job::State::Absent | job::State::Unfinished => Some(what(facts)),
     };

@@ -105,6 +105,15 @@ pub async fn run(cluster: &Cluster, job: &OneShot, patience: Duration, obstacle:
     Ok(last_end(cluster, name).await?.and_then(|end| end.message).filter(|words| !words.trim().is_empty()))
 }
 
+/// Whether a run that was killed has left the Secret, while the Job came to its end without it.
+///
+/// # Errors
+/// When it may not be read.
+pub async fn is_secret_left(cluster: &Cluster, name: &str) -> Result<bool> {
+    let found = cluster.api::<Secret>().get_metadata_opt(name).await.map_err(cluster.told(&format!("read the Secret {name}")))?;
+    Ok(found.is_some())
+}
+
 async fn make(cluster: &Cluster, job: &OneShot) -> Result<Job> {
     let mut manifest = job.manifest.clone();
     let spec = manifest.pointer_mut("/spec").and_then(Value::as_object_mut).context("the Job has no spec: this build is broken")?;

@@ -13,6 +13,7 @@ use kube::api::{ObjectMeta, PostParams};
 use tokio::time::Instant;
 
 use super::{Cluster, MANAGER, objects, problem};
+use crate::keyring::Keyring;
 
 /// Its name.
 pub const NAME: &str = "doks-harbor";
@@ -36,8 +37,8 @@ pub struct Held {
 ///
 /// # Errors
 /// Who holds it and since when; when it cannot be written.
-pub async fn take(cluster: &Cluster, keyring: &str) -> Result<Held> {
-    let holder = format!("{} (keyring {keyring})", host());
+pub async fn take(cluster: &Cluster, keyring: &Keyring) -> Result<Held> {
+    let holder = holder(keyring);
     let api = cluster.api::<Lease>();
     let since = Timestamp::now();
     let held = |lease: Lease| {
@@ -52,7 +53,7 @@ pub async fn take(cluster: &Cluster, keyring: &str) -> Result<Held> {
             Some(there) => {
                 let version = there.metadata.resource_version.clone();
                 let spec = there.spec.unwrap_or_default();
-                // The keyring of a machine is locked by the one run that uses it: the one of that name has died.
+                // Nobody else can be using this keyring: the one of that name has died.
                 let is_ours = spec.holder_identity.as_ref() == Some(&holder);
                 if !is_ours && spec.holder_identity.is_some() {
                     if !has_run_out(&spec) || silent.as_ref().is_some_and(|silent| *silent != version) {
@@ -74,6 +75,15 @@ pub async fn take(cluster: &Cluster, keyring: &str) -> Result<Held> {
             Err(error) => return Err(cluster.told("take the Lease doks-harbor, which keeps two runs apart")(error)),
         }
     }
+}
+
+/// Whether a run with this keyring has died and left it.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn is_left(cluster: &Cluster, keyring: &Keyring) -> Result<bool> {
+    let there = cluster.api::<Lease>().get_opt(NAME).await.map_err(cluster.told("read the Lease doks-harbor"))?;
+    Ok(there.and_then(|lease| lease.spec?.holder_identity) == Some(holder(keyring)))
 }
 
 impl Held {
@@ -165,6 +175,11 @@ fn busy(spec: &LeaseSpec) -> String {
     format!(
         "another doks-harbor is at work on this cluster: {holder}{since}; wait for it to end. If it has died, its Lease runs out in {DURATION:?}"
     )
+}
+
+/// Who has it: this machine, with this copy of a keyring.
+fn holder(keyring: &Keyring) -> String {
+    format!("{} ({})", host(), keyring.copy())
 }
 
 /// Of this machine.

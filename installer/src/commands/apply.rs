@@ -78,9 +78,9 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
         temporary: &temporary,
     };
     let held = match &cluster {
-        Some(cluster) if !whole.is_empty() => {
+        Some(cluster) if !whole.is_empty() || lease::is_left(cluster, &keyring).await? => {
             ensure_namespace(cluster).await?;
-            Some(lease::take(cluster, keyring.id()).await?)
+            Some(lease::take(cluster, &keyring).await?)
         }
         _ => None,
     };

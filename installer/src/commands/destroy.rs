@@ -72,7 +72,7 @@ pub(super) async fn run(shared: &Shared, args: &Destroy) -> Result<u8> {
         );
     }
     let held = match &inside {
-        Some(inside) if inside.has_vault || !inside.proxy.is_empty() => Some(lease::take(&inside.cluster, keyring.id()).await?),
+        Some(inside) if inside.has_vault || !inside.proxy.is_empty() => Some(lease::take(&inside.cluster, &keyring).await?),
         _ => None,
     };
     let work = unless_lost(held.as_ref(), carry_out(&run, &observed, inside.as_ref(), args));

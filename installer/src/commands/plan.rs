@@ -47,7 +47,7 @@ pub(super) async fn checked(shared: &Shared, tools: &Tools, sight: &Sight, until
 pub(super) async fn plan(shared: &Shared, args: &Plan) -> Result<u8> {
     let tools = Tools::new(shared)?;
     let sight = Sight::look(&tools.client).await;
-    let cluster = if args.until == Until::Cloud { None } else { Some(super::cluster(shared, &tools.spec).await) };
+    let cluster = if args.until == Until::Cloud { None } else { Some(super::reached(shared, &tools).await) };
     let (cluster, unreachable) = match cluster {
         Some(Err(why)) => (None, Some(why)),
         cluster => (cluster.and_then(Result::ok), None),

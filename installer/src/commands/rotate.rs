@@ -36,7 +36,7 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
         agreed(&format!("{question} Go on?")).await?;
     }
     let held = match &cluster {
-        Some(cluster) => Some(lease::take(cluster, keyring.id()).await?),
+        Some(cluster) => Some(lease::take(cluster, &keyring).await?),
         None => None,
     };
     let change = async {
