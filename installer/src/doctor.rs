@@ -8,7 +8,7 @@ use crate::harbor::system::Health;
 use crate::helm::Release;
 use crate::names::Names;
 use crate::observe::Observed;
-use crate::plan::Plan;
+use crate::plan::{ClusterPlan, HarborPlan, Plan, Whole};
 use crate::spec::Spec;
 
 /// A certificate with so few days left is worth a word: whoever renews them by themselves does so with 30 left.
@@ -17,6 +17,9 @@ const CERTIFICATE_DAYS: i64 = 21;
 const RECENT_SECONDS: i64 = 15 * 60;
 /// So many are named.
 const MOST_NAMED: usize = 5;
+
+/// The cure of most.
+const APPLY: &str = "`doks-harbor apply` mends it; `doks-harbor plan` shows how";
 
 /// What was asked, or why there is no answer.
 pub type Told<T> = Result<T, String>;
@@ -44,16 +47,17 @@ pub(crate) fn told<T: Serialize, S: serde::Serializer>(what: &Told<T>, to: S) ->
 
 /// All that can be said of an installation.
 #[must_use]
-pub fn judge(spec: &Spec, cloud: &Observed, plan: &Plan, inside: Option<&Told<Inside>>) -> Report {
+pub fn judge(spec: &Spec, cloud: &Observed, whole: &Whole, inside: Option<&Told<Inside>>) -> Report {
     let mut report = Report::default();
-    drift(&mut report, plan);
+    drift(&mut report, &whole.cloud);
     leftovers(&mut report, cloud, &cloud.names);
     match inside {
         None => {}
         Some(Err(why)) => report.bad("cluster", why, "mend the way into the cluster, or say --cloud to leave it out"),
         Some(Ok(inside)) => {
+            whole.cluster.iter().for_each(|plan| cluster(&mut report, plan));
             proxies(&mut report, &inside.proxies);
-            release(&mut report, spec, &inside.release);
+            whole.harbor.iter().for_each(|plan| release(&mut report, plan, &inside.release));
             match &inside.health {
                 Ok(health) if health.is_healthy() => report.good("harbor", health.to_string()),
                 Ok(health) => report.bad("harbor", health.to_string(), cure_of(health, spec)),
@@ -64,14 +68,36 @@ pub fn judge(spec: &Spec, cloud: &Observed, plan: &Plan, inside: Option<&Told<In
     report
 }
 
+/// What we have put into the cluster, and what has become of it.
+fn cluster(report: &mut Report, plan: &ClusterPlan) {
+    const GROUP: &str = "cluster";
+    plan.refusals.iter().for_each(|why| report.bad(GROUP, why, "nothing else can be mended before"));
+    for change in plan.changes.iter().take(MOST_NAMED) {
+        let first = change.lines.first().map(|line| format!(" ({})", line.trim())).unwrap_or_default();
+        report.bad(GROUP, format!("{} {} is not as it should be{first}", change.kind, change.name), APPLY);
+    }
+    if plan.changes.len() > MOST_NAMED {
+        report.bad(GROUP, format!("and {} more objects", plan.changes.len() - MOST_NAMED), "`doks-harbor plan` shows all");
+    }
+    if !plan.keyring.is_empty() {
+        report.warn(
+            GROUP,
+            format!("the cluster has not got {} of the keyring", plan.keyring.join(", ")),
+            "`doks-harbor apply` puts it there",
+        );
+    }
+    if plan.is_empty() && plan.refusals.is_empty() {
+        report.good(GROUP, format!("what is ours in the namespace {} is as it should be", plan.namespace));
+    }
+}
+
 fn drift(report: &mut Report, plan: &Plan) {
-    const CURE: &str = "`doks-harbor apply` mends it";
     for refusal in &plan.refusals {
         report.bad("cloud", refusal, "nothing else can be mended before");
     }
     for item in &plan.items {
         for step in &item.steps {
-            report.bad("cloud", format!("{} {}: {step} is to be done", item.kind, item.name), CURE);
+            report.bad("cloud", format!("{} {}: {step} is to be done", item.kind, item.name), APPLY);
         }
     }
     if plan.refusals.is_empty() && plan.is_empty() {
@@ -164,23 +190,17 @@ fn said(proxy: &Proxy) -> String {
     format!("`kubectl logs {}` tells whether it goes on", proxy.pod)
 }
 
-fn release(report: &mut Report, spec: &Spec, release: &Told<Option<Release>>) {
+fn release(report: &mut Report, plan: &HarborPlan, release: &Told<Option<Release>>) {
     const GROUP: &str = "harbor";
-    let name = &spec.harbor.release;
-    match release {
-        Err(why) => {
-            report.warn(GROUP, format!("helm cannot tell of the release {name}: {why}"), "what else is told here is true all the same")
-        }
-        Ok(None) => report.bad(GROUP, format!("there is no release {name}"), "`doks-harbor apply` installs it"),
-        Ok(Some(release)) if release.status != "deployed" => {
-            let cure = "`doks-harbor apply` goes on with one that failed, and says what to do about one that is pending";
-            report.bad(GROUP, format!("the release {name} is {} (revision {})", release.status, release.revision), cure);
-        }
-        Ok(Some(release)) if release.chart_version() != Some(&spec.harbor.chart.to_string()) => {
-            let says = format!("the release {name} is of chart {}, and the spec wants {}", release.chart, spec.harbor.chart);
-            report.bad(GROUP, says, "`doks-harbor apply` upgrades it");
-        }
-        Ok(Some(release)) => report.good(GROUP, format!("{} {} (Harbor {})", release.chart, release.status, release.app_version)),
+    plan.refusals.iter().for_each(|why| report.bad(GROUP, why, "nothing else of Harbor can be changed before"));
+    if let Some(why) = &plan.by_hand {
+        report.warn(GROUP, why, "what else is told here is true all the same");
+    }
+    if let Some(change) = &plan.change {
+        report.bad(GROUP, format!("release {}: {change} is to be done", plan.release), APPLY);
+    }
+    if let (Ok(Some(release)), true) = (release, plan.is_empty() && plan.refusals.is_empty()) {
+        report.good(GROUP, format!("{} {} (Harbor {})", release.chart, release.status, release.app_version));
     }
 }
 

@@ -49,6 +49,16 @@ pub enum Action {
 }
 
 impl Action {
+    /// What is done to it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Change => "change",
+            Self::Remove => "remove",
+        }
+    }
+
     /// A mark for tables.
     #[must_use]
     pub const fn mark(self) -> &'static str {

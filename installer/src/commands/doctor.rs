@@ -5,12 +5,11 @@ use anyhow::Result;
 use super::{DONE, FAILED, Tools, show, sight};
 use crate::cli::{Doctor, Shared};
 use crate::doctor::judge;
-use crate::plan::plan;
 
 pub(super) async fn run(shared: &Shared, args: &Doctor) -> Result<u8> {
     let tools = Tools::new(shared)?;
     let seen = sight::look(shared, &tools, args.cloud).await?;
-    let report = judge(&tools.spec, &seen.cloud, &plan(&tools.spec, &seen.cloud), seen.inside.as_ref());
+    let report = judge(&tools.spec, &seen.cloud, &seen.whole, seen.inside.as_ref());
     show(shared.output, &report)?;
     Ok(if report.passed() { DONE } else { FAILED })
 }

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::plan::whole;
 use super::{Tools, cluster, harbor, keyring};
-use crate::cli::{Reach, Shared};
+use crate::cli::{Reach, Shared, Until};
 use crate::cluster::Cluster;
 use crate::cluster::proxies::Proxies;
 use crate::doctor::{Inside, Told};
 use crate::harbor::system::Health;
 use crate::helm::{Helm, Release};
+use crate::keyring::Keyring;
 use crate::observe::{Observed, observe};
+use crate::plan::{Whole, plan};
 use crate::spec::Spec;
 
 /// Harbor looks at its components every ten seconds.
@@ -21,6 +24,8 @@ const HEALTH: Duration = Duration::from_secs(15);
 /// What DigitalOcean tells, and what the cluster tells.
 pub(super) struct Sight {
     pub(super) cloud: Observed,
+    /// What `apply` would do, everywhere that could be looked at.
+    pub(super) whole: Whole,
     /// `None`: nobody asked for it.
     pub(super) inside: Option<Told<Inside>>,
 }
@@ -31,20 +36,24 @@ pub(super) struct Sight {
 /// When DigitalOcean cannot be asked.
 pub(super) async fn look(shared: &Shared, tools: &Tools, cloud_alone: bool) -> Result<Sight> {
     let keyring = keyring(shared)?;
-    let cloud = observe(&tools.client, &tools.s3, &tools.spec, keyring.as_ref());
+    let cloud = observe(&tools.client, &tools.s3, &tools.spec, keyring.as_ref()).await?;
+    let alone = || Whole { cloud: plan(&tools.spec, &cloud), cluster: None, harbor: None };
     if cloud_alone {
-        return Ok(Sight { cloud: cloud.await?, inside: None });
+        return Ok(Sight { whole: alone(), cloud, inside: None });
     }
-    let (cloud, inside) = tokio::join!(cloud, inside(shared, &tools.spec));
-    Ok(Sight { cloud: cloud?, inside: Some(inside) })
+    match within(shared, tools, &cloud, keyring.as_ref()).await {
+        Ok((whole, inside)) => Ok(Sight { cloud, whole, inside: Some(Ok(inside)) }),
+        Err(why) => Ok(Sight { whole: alone(), cloud, inside: Some(Err(format!("{why:#}"))) }),
+    }
 }
 
-async fn inside(shared: &Shared, spec: &Spec) -> Told<Inside> {
-    let cluster = told(cluster(shared, spec).await)?;
+async fn within(shared: &Shared, tools: &Tools, cloud: &Observed, keyring: Option<&Keyring>) -> Result<(Whole, Inside)> {
+    let spec = &tools.spec;
+    let cluster = cluster(shared, spec).await?;
+    // Where nothing answers, one reason is enough.
+    let whole = whole(tools, Some(&cluster), keyring, cloud, Until::Harbor).await?;
     let (proxies, release, health) = tokio::join!(Proxies::look(&cluster), release(&cluster, spec), health(shared));
-    // One reason is enough where nothing answers.
-    let proxies = told(proxies)?;
-    Ok(Inside { proxies, release: told(release), health: told(health) })
+    Ok((whole, Inside { proxies: proxies?, release: told(release), health: told(health) }))
 }
 
 async fn release(cluster: &Cluster, spec: &Spec) -> Result<Option<Release>> {

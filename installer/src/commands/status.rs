@@ -14,7 +14,7 @@ use crate::digitalocean::DatabaseStatus;
 use crate::doctor::{Inside, Told, told};
 use crate::harbor::system::Health;
 use crate::observe::{BucketSight, Observed, ObservedDatabase, bucket_name};
-use crate::plan::{Wanted, plan};
+use crate::plan::{Wanted, Whole};
 use crate::spec::Spec;
 
 /// One line of the table.
@@ -79,9 +79,25 @@ fn report(spec: &Spec, seen: Sight) -> Report {
         database(&Wanted::valkey(spec, &observed.names), &observed.valkey),
         bucket(spec, observed),
     ];
-    let plan = plan(spec, observed);
+    let plan = &seen.whole.cloud;
     let steps = plan.items.iter().flat_map(|item| item.steps.iter().map(move |step| format!("{} {}: {step}", item.kind, item.name)));
-    Report { cluster: cluster.name.clone(), resources, drift: plan.refusals.iter().cloned().chain(steps).collect(), inside }
+    let drift = plan.refusals.iter().cloned().chain(steps).chain(inside_drift(&seen.whole)).collect();
+    Report { cluster: cluster.name.clone(), resources, drift, inside }
+}
+
+/// A line for each object, and one for Harbor.
+fn inside_drift(whole: &Whole) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(plan) = &whole.cluster {
+        lines.extend(plan.refusals.iter().cloned());
+        lines.extend(plan.changes.iter().map(|change| format!("{} {}: {}", change.kind, change.name, change.action.word())));
+        lines.extend(plan.job.iter().map(|job| format!("Job, once: {job}")));
+    }
+    if let Some(plan) = &whole.harbor {
+        lines.extend(plan.refusals.iter().cloned());
+        lines.extend(plan.change.iter().map(|change| format!("release {}: {change}", plan.release)));
+    }
+    lines
 }
 
 fn database(wanted: &Wanted<'_>, seen: &ObservedDatabase) -> Line {
