@@ -22,7 +22,7 @@ impl fmt::Display for Plan {
             return self.refusals.iter().try_for_each(|why| writeln!(f, "  ! {why}"));
         }
         if self.is_empty() {
-            return writeln!(f, "Everything is as it should be: nothing to do.");
+            return writeln!(f, "What DigitalOcean provides is as it should be.");
         }
         writeln!(f, "  + create   = use yours   ~ change   nothing that holds data is ever made anew or deleted")?;
         writeln!(f)?;
