@@ -72,6 +72,22 @@ async fn no_node_and_no_admission_are_told() {
 
 #[tokio::test]
 #[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
+async fn when_only_time_is_missing_the_exit_code_says_so() {
+    let town = Town::new("slow").await;
+    town.apply().await.ends_with(0);
+    let theirs = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "redis-tls-proxy", "namespace": "slow"},
+        "spec": {"minReadySeconds": 3600}});
+    // A field that is not ours: no conflict, and it stays.
+    town.kubernetes.kubectl(&["apply", "--server-side", "--field-manager=somebody", "--filename=-"], &theirs.to_string()).unwrap();
+    town.spec("proxy: {image: 'proxy:2'}\n");
+    let late = town.desk.json(IMPATIENT, 4).await;
+    assert!(late["error"].as_str().unwrap().contains("run again"), "{late}");
+    assert_eq!(town.object("daemonset", "redis-tls-proxy")["spec"]["minReadySeconds"], 3600);
+    assert_eq!(town.object("lease", "doks-harbor"), Value::Null, "also after a failure the Lease is given back");
+}
+
+#[tokio::test]
+#[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
 async fn what_a_hand_has_changed_is_shown_and_mended_and_what_another_applies_is_not() {
     let town = Town::new("drift").await;
     town.apply().await.ends_with(0);

@@ -1,13 +1,16 @@
 //! The cluster's part of `destroy`: what is only for the proxy goes; what Harbor's data cannot be read without stays as long as the data does.
 
 use anyhow::Result;
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use kube::Api;
 use kube::api::ListParams;
 
 use super::cluster::OURS;
 use crate::cluster::objects::{self, Change, removal};
-use crate::cluster::{Cluster, vault};
+use crate::cluster::{Cluster, MANAGER, vault};
 use crate::progress::Progress;
 use crate::render::{job, secrets};
 use crate::spec::Spec;
@@ -41,7 +44,22 @@ pub async fn look(cluster: &Cluster, spec: &Spec) -> Result<Vec<Change>> {
     let there: Vec<_> = there.items.into_iter().filter_map(|secret| secret.metadata.name).collect();
     let made = secrets::table(spec).into_iter().map(|secret| secret.name).chain([job::SECRET.to_owned()]);
     found.extend(made.filter(|name| there.contains(name)).map(|name| removal("v1", "Secret", &name, "")));
+    if is_class_ours_alone(cluster).await {
+        found.push(removal("scheduling.k8s.io/v1", "PriorityClass", secrets::PROXY, ""));
+    }
     Ok(found)
+}
+
+/// Whether the proxy's PriorityClass, which is the whole cluster's, is of no use to proxies in other namespaces. Who may not look leaves it.
+async fn is_class_ours_alone(cluster: &Cluster) -> bool {
+    let class = Api::<PriorityClass>::all(cluster.client.clone()).get_metadata_opt(secrets::PROXY).await;
+    let class = class.ok().flatten().and_then(|class| class.metadata.labels);
+    if class.is_none_or(|labels| labels.get("app.kubernetes.io/managed-by").map(String::as_str) != Some(MANAGER)) {
+        return false;
+    }
+    let named = ListParams::default().labels("app.kubernetes.io/name=redis-tls-proxy");
+    let sets = Api::<DaemonSet>::all(cluster.client.clone()).list_metadata(&named).await;
+    sets.is_ok_and(|sets| sets.items.iter().all(|set| set.metadata.namespace.as_ref() == Some(&cluster.namespace)))
 }
 
 /// Takes them away.

@@ -180,7 +180,13 @@ async fn stuck(
         return anyhow::anyhow!("{of}, and no further: its pods are not made: {why}");
     }
     let Some(pod) = waiting.first() else {
-        let says = "the cluster makes no pods, and does not say why; run again, or see `kubectl describe daemonset`".to_owned();
+        let all_are = usize::try_from(state.nodes).is_ok_and(|nodes| ready >= nodes);
+        let says = if all_are {
+            "its pods are ready, and not yet for as long as they have to be to count (minReadySeconds); run again to go on waiting"
+        } else {
+            "the cluster makes no more pods, and does not say why; run again, or see `kubectl describe daemonset`"
+        };
+        let says = says.to_owned();
         return Late { name: name.to_owned(), ready, nodes: state.nodes, after, says }.into();
     };
     if let Some(why) = warning(cluster, "Pod", pod.metadata.name.as_deref().unwrap_or_default()).await {
