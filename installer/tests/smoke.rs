@@ -101,6 +101,22 @@ async fn a_certificate_of_nobodys_is_never_accepted() {
 }
 
 #[tokio::test]
+async fn behind_an_ingress_harbor_calls_itself_by_another_address() {
+    let visitor = Visitor::at(Harbor::builder().name("harbor.example.com").plain().start().await.unwrap());
+    let here = format!("http://127.0.0.1:{}", visitor.harbor.port());
+    let smoke = async || {
+        let child = visitor.bare(&["smoke", "-o", "json", "--harbor", &here]).spawn().unwrap();
+        visitor::outcome(child).await.json()
+    };
+    // A realm that nobody has told us of is a stranger's.
+    let report = smoke().await;
+    assert!(told(&report, "push").contains("https://harbor.example.com/service/token"), "{report:#}");
+    std::fs::write(visitor.path("doks-harbor.yaml"), "cluster: x\nharbor: {expose: ingress, host: harbor.example.com}\n").unwrap();
+    assert_eq!(smoke().await["ok"], true);
+    visitor.nothing_is_left();
+}
+
+#[tokio::test]
 async fn leftovers_of_killed_runs_are_removed_when_they_are_old() {
     let visitor = Visitor::new().await;
     visitor.harbor.world(|world| {

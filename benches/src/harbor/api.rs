@@ -111,7 +111,7 @@ fn create_project(world: &mut World, body: &Value) -> Reply {
         return Reply::error(409, "CONFLICT", &format!("The project named {name} already exists"));
     }
     let created = k8s_time(now());
-    let id = world.add_project(name, body["metadata"]["public"] == "true", &created);
+    let id = world.add_project(name, body.pointer("/metadata/public") == Some(&"true".into()), &created);
     Reply::new(201, "").header("location", &format!("/api/v2.0/projects/{id}"))
 }
 
@@ -221,7 +221,8 @@ fn delete_robot(world: &mut World, id: &str) -> Reply {
 }
 
 fn collect(world: &mut World, body: &Value) -> Reply {
-    if body["schedule"]["type"] != "Manual" || body["parameters"]["dry_run"] != true {
+    let (kind, dry) = (body.pointer("/schedule/type"), body.pointer("/parameters/dry_run"));
+    if kind != Some(&"Manual".into()) || dry != Some(&true.into()) {
         return Reply::error(400, "BAD_REQUEST", "only dry runs here");
     }
     let id = world.number();
