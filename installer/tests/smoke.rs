@@ -46,8 +46,10 @@ async fn what_fails_is_named_with_its_cure_and_cleaned_up() {
         (|world| world.fault("PUT", "/manifests/", 412, "will exceed the configured upper limit"), "push", "upper limit"),
         (|world| world.fault("PUT", "/blobs/", 500, "s3aws: AccessDenied"), "push", "AccessDenied"),
         (|world| world.corrupt = true, "pull", "is not what was asked for"),
-        (|world| world.open = true, "closed", "nobody can pull from a private project"),
+        (|world| world.open = true, "closed", "can be pulled without a login"),
         (|world| world.realm = Some("https://evil.example.com/token".to_owned()), "push", "where no login of ours goes"),
+        (|world| world.location = Some("http://HOST".to_owned()), "push", "X-Forwarded-Proto"),
+        (|world| world.location = Some("https://evil.example.com".to_owned()), "push", "where no login of ours goes"),
         (|world| world.fault("GET", "/artifacts", 404, "repository not found"), "database", "repository not found"),
         (|world| world.collection = Collection::Error, "queue", "Error"),
         (|world| world.collection = Collection::Stuck, "queue", "nobody has taken the job from the queue"),
@@ -155,7 +157,7 @@ async fn what_is_kept_is_named() {
 }
 
 #[tokio::test]
-#[ignore = "needs docker-registry: make test-cluster"]
+#[ignore = "needs docker-registry and skopeo: make test-cluster"]
 async fn a_real_registry_passes() {
     let visitor = Visitor::at(Harbor::builder().real().start().await.unwrap());
     let report = visitor.json(&["smoke"], 0).await;

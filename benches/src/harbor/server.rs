@@ -175,7 +175,14 @@ impl Shared {
             return api::answer(&mut self.lock(), asked, &self.url);
         }
         let reply = match self.upstream {
-            Some(port) => upstream::pass(port, asked).await.unwrap_or_else(|error| Reply::error(502, "BAD_GATEWAY", &format!("{error:#}"))),
+            Some(port) => match upstream::pass(port, asked).await {
+                // Core says it in front of the registry.
+                Ok(reply) if reply.status == 401 && asked.is_logged_in() => {
+                    Reply::error(401, "UNAUTHORIZED", "unauthorized to access repository").header("www-authenticate", images::BASIC)
+                }
+                Ok(reply) => reply,
+                Err(error) => Reply::error(502, "BAD_GATEWAY", &format!("{error:#}")),
+            },
             None => images::serve(&mut self.lock(), asked, &self.url),
         };
         if let (201, "PUT", Some(Place::Manifest(repository, reference))) = (reply.status, asked.method.as_str(), Place::of(&asked.path)) {
@@ -189,7 +196,9 @@ impl Shared {
         let mut world = self.lock();
         let login = asked.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
         let caller = world.caller(login, now);
-        if caller == Caller::Stranger {
+        // As Harbor does: a login that is wrong gets a token, too, but one that is good for nothing.
+        let is_login = !asked.raw_query.contains("scope=");
+        if is_login && matches!(caller, Caller::Stranger | Caller::Nobody) {
             return Reply::error(401, "UNAUTHORIZED", "unauthorized");
         }
         let mut grants = Vec::new();
