@@ -28,6 +28,7 @@ pub const PASSWORD: &str = "Harbor12345";
 pub struct Builder {
     name: Option<String>,
     real: bool,
+    plain: bool,
     password: Option<String>,
 }
 
@@ -67,6 +68,13 @@ impl Builder {
         self
     }
 
+    /// Without TLS, as core is behind an ingress: it still calls itself by https.
+    #[must_use]
+    pub const fn plain(mut self) -> Self {
+        self.plain = true;
+        self
+    }
+
     /// Of `admin`.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
@@ -100,8 +108,8 @@ impl Builder {
         let world = World::new(self.password.as_deref().unwrap_or(PASSWORD));
         let upstream = registry.as_ref().map(Registry::port);
         let shared = Arc::new(Shared { world: Mutex::new(world), signer, url: url.clone(), upstream });
-        let issued = authority.issue(&leaf)?;
-        let (stop, thread) = server::start(port, &issued, Arc::clone(&shared)).context("the fake Harbor")?;
+        let issued = if self.plain { None } else { Some(authority.issue(&leaf)?) };
+        let (stop, thread) = server::start(port, issued.as_ref(), Arc::clone(&shared)).context("the fake Harbor")?;
         Ok(Harbor { port, url, ca_pem: authority.ca_pem(), shared, registry, stop: Some(stop), thread: Some(thread) })
     }
 }

@@ -72,20 +72,24 @@ impl Registry {
         url.set_path("/v2/");
         let what = "GET /v2/";
         let answer = self.http.get(url).timeout(TIMEOUT).send().await.map_err(|error| error::silent(what, error))?;
-        let mut challenge = self.challenge(what, &answer)?;
+        let mut challenge = challenge(what, answer).await?;
         challenge.scopes = scopes.to_vec();
         self.ask_token(&challenge).await
     }
 
-    /// One request; with a token when the registry demands one.
+    /// One request; with a token when the registry demands one. A token that is not enough, or has expired, is refused by Harbor without a word
+    /// of where to get another, so then it is asked without one.
     async fn send(&self, asked: &Asked<'_>) -> Result<Response> {
         let what = asked.to_string();
         let held = self.held();
-        let answer = self.once(asked, &what, held.as_ref()).await?;
+        let mut answer = self.once(asked, &what, held.as_ref()).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED && held.is_some() {
+            answer = self.once(asked, &what, None).await?;
+        }
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let token = self.ask_token(&self.challenge(&what, &answer)?).await?;
+        let token = self.ask_token(&challenge(&what, answer).await?).await?;
         let answer = self.once(asked, &what, Some(&token)).await?;
         if let Ok(mut held) = self.token.lock() {
             *held = Some(token);
@@ -109,12 +113,6 @@ impl Registry {
             request = request.header(AUTHORIZATION, bearer(token));
         }
         send(request, what).await
-    }
-
-    fn challenge(&self, what: &str, answer: &Response) -> Result<Challenge> {
-        let demanded = answer.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let found = demanded.into_iter().find_map(Challenge::parse);
-        found.ok_or_else(|| error::strange(what, &format!("{} without a Bearer challenge", answer.status())))
     }
 
     async fn ask_token(&self, challenge: &Challenge) -> Result<SecretString> {
@@ -154,6 +152,10 @@ impl Registry {
         if !url.host_str().is_some_and(is_ours) || !matches!(url.scheme(), "http" | "https") {
             return Err(foreign());
         }
+        // Docker would follow it in clear, or not at all.
+        if self.base.scheme() == "https" && url.scheme() == "http" {
+            return Err(Error::Plain { of, told: format!("{}{}", url.origin().ascii_serialization(), url.path()) });
+        }
         let mut home = self.base.clone();
         home.set_path(url.path());
         home.set_query(url.query());
@@ -175,6 +177,18 @@ impl Registry {
         let answer = self.http.get(url).timeout(TIMEOUT).send().await;
         answer.map_err(|error| Error::Bucket { host, why: http::innermost(&error.without_url()) })
     }
+}
+
+/// What is demanded by an answer that refuses. Harbor demands nothing where there is nothing to be had: a project that is not there.
+async fn challenge(what: &str, answer: Response) -> Result<Challenge> {
+    let demanded = answer.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let found = demanded.into_iter().find_map(Challenge::parse);
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let status = answer.status();
+    succeeded(what, answer, SMALL).await?;
+    Err(error::strange(what, &format!("{status}, where a registry demands a token")))
 }
 
 impl std::fmt::Display for Asked<'_> {

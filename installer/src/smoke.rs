@@ -188,11 +188,11 @@ impl<'a> Smoke<'a> {
 
     async fn is_closed(&self, image: &Image) -> Result<((), String)> {
         let wrong = Login { user: format!("robot${}+smoke", self.project), password: "not-the-secret".into() };
-        for (who, login) in [("nobody", None), ("a wrong secret", Some(wrong))] {
+        for (how, login) in [("without a login", None), ("with a wrong secret", Some(wrong))] {
             match Registry::new(self.at, login).manifest(&self.repository(), &image.digest()).await {
-                Ok(_) => bail!("{who} can pull from a private project: the registry is open to everybody"),
+                Ok(_) => bail!("the image of a private project can be pulled {how}: the registry is open to everybody"),
                 Err(error) if error.is_refusal() || error.is_not_found() => {}
-                Err(error) => return Err(error).with_context(|| format!("whether {who} can pull is not known")),
+                Err(error) => return Err(error).with_context(|| format!("whether it can be pulled {how} is not known")),
             }
         }
         Ok(((), "no pull without a login, none with a wrong one".to_owned()))
@@ -229,7 +229,7 @@ impl<'a> Smoke<'a> {
     async fn log(&self, run: i64) -> Result<((), String)> {
         let log = self.harbor.collection_log(run).await?;
         ensure!(!log.trim().is_empty(), "it is empty");
-        Ok(((), format!("{} lines", log.lines().count())))
+        Ok(((), format!("{} bytes, from the database", log.len())))
     }
 
     /// Takes everything away that [`Self::run`] has made, found by its name, so that an answer which was lost is no matter.

@@ -46,8 +46,10 @@ async fn what_fails_is_named_with_its_cure_and_cleaned_up() {
         (|world| world.fault("PUT", "/manifests/", 412, "will exceed the configured upper limit"), "push", "upper limit"),
         (|world| world.fault("PUT", "/blobs/", 500, "s3aws: AccessDenied"), "push", "AccessDenied"),
         (|world| world.corrupt = true, "pull", "is not what was asked for"),
-        (|world| world.open = true, "closed", "nobody can pull from a private project"),
+        (|world| world.open = true, "closed", "can be pulled without a login"),
         (|world| world.realm = Some("https://evil.example.com/token".to_owned()), "push", "where no login of ours goes"),
+        (|world| world.location = Some("http://HOST".to_owned()), "push", "X-Forwarded-Proto"),
+        (|world| world.location = Some("https://evil.example.com".to_owned()), "push", "where no login of ours goes"),
         (|world| world.fault("GET", "/artifacts", 404, "repository not found"), "database", "repository not found"),
         (|world| world.collection = Collection::Error, "queue", "Error"),
         (|world| world.collection = Collection::Stuck, "queue", "nobody has taken the job from the queue"),
@@ -101,6 +103,22 @@ async fn a_certificate_of_nobodys_is_never_accepted() {
 }
 
 #[tokio::test]
+async fn behind_an_ingress_harbor_calls_itself_by_another_address() {
+    let visitor = Visitor::at(Harbor::builder().name("harbor.example.com").plain().start().await.unwrap());
+    let here = format!("http://127.0.0.1:{}", visitor.harbor.port());
+    let smoke = async || {
+        let child = visitor.bare(&["smoke", "-o", "json", "--harbor", &here]).spawn().unwrap();
+        visitor::outcome(child).await.json()
+    };
+    // A realm that nobody has told us of is a stranger's.
+    let report = smoke().await;
+    assert!(told(&report, "push").contains("https://harbor.example.com/service/token"), "{report:#}");
+    std::fs::write(visitor.path("doks-harbor.yaml"), "cluster: x\nharbor: {expose: ingress, host: harbor.example.com}\n").unwrap();
+    assert_eq!(smoke().await["ok"], true);
+    visitor.nothing_is_left();
+}
+
+#[tokio::test]
 async fn leftovers_of_killed_runs_are_removed_when_they_are_old() {
     let visitor = Visitor::new().await;
     visitor.harbor.world(|world| {
@@ -139,7 +157,7 @@ async fn what_is_kept_is_named() {
 }
 
 #[tokio::test]
-#[ignore = "needs docker-registry: make test-cluster"]
+#[ignore = "needs docker-registry and skopeo: make test-cluster"]
 async fn a_real_registry_passes() {
     let visitor = Visitor::at(Harbor::builder().real().start().await.unwrap());
     let report = visitor.json(&["smoke"], 0).await;

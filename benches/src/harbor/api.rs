@@ -62,7 +62,7 @@ fn health(world: &mut World) -> Reply {
     let starting = world.starting > 0;
     world.starting = world.starting.saturating_sub(1);
     let components = world.health.iter().map(|(name, ailment)| match ailment {
-        _ if starting => json!({ "name": name, "status": "unhealthy", "error": "unknown health status" }),
+        _ if starting => json!({ "name": name, "status": "unhealthy", "error": "unknown status" }),
         Some(error) => json!({ "name": name, "status": "unhealthy", "error": error }),
         None => json!({ "name": name, "status": "healthy" }),
     });
@@ -111,7 +111,7 @@ fn create_project(world: &mut World, body: &Value) -> Reply {
         return Reply::error(409, "CONFLICT", &format!("The project named {name} already exists"));
     }
     let created = k8s_time(now());
-    let id = world.add_project(name, body["metadata"]["public"] == "true", &created);
+    let id = world.add_project(name, body.pointer("/metadata/public") == Some(&"true".into()), &created);
     Reply::new(201, "").header("location", &format!("/api/v2.0/projects/{id}"))
 }
 
@@ -166,9 +166,11 @@ fn artifacts(world: &mut World, project: &str, repository: &str) -> Reply {
 fn robots(world: &World, asked: &Asked) -> Reply {
     let filter = asked.query("q").unwrap_or_default();
     let project = filter.split("ProjectID=").nth(1).and_then(|id| id.parse::<i64>().ok());
+    // As Harbor does: only without a level it is sure to leave out those of projects.
+    let is_listed = |robot: &&Robot| filter == "Level=system" || robot.project == project;
     let page: usize = asked.query("page").and_then(|page| page.parse().ok()).unwrap_or(1);
     let size: usize = asked.query("page_size").and_then(|size| size.parse().ok()).unwrap_or(10);
-    let found = world.robots.iter().filter(|robot| robot.project == project).skip((page - 1) * size).take(size);
+    let found = world.robots.iter().filter(is_listed).skip((page - 1) * size).take(size);
     let shown = found.map(|robot| {
         json!({ "id": robot.id, "name": robot.name, "disable": robot.disabled, "expires_at": robot.expires_at, "level": "project" })
     });
@@ -221,7 +223,8 @@ fn delete_robot(world: &mut World, id: &str) -> Reply {
 }
 
 fn collect(world: &mut World, body: &Value) -> Reply {
-    if body["schedule"]["type"] != "Manual" || body["parameters"]["dry_run"] != true {
+    let (kind, dry) = (body.pointer("/schedule/type"), body.pointer("/parameters/dry_run"));
+    if kind != Some(&"Manual".into()) || dry != Some(&true.into()) {
         return Reply::error(400, "BAD_REQUEST", "only dry runs here");
     }
     let id = world.number();

@@ -18,6 +18,9 @@ pub(super) struct Images {
     uploads: u64,
 }
 
+/// What core demands of those who came with something that is not enough.
+pub(super) const BASIC: &str = "Basic realm=\"harbor\"";
+
 /// What is behind `/v2/`.
 pub(super) enum Place<'a> {
     /// `/v2/` itself.
@@ -65,26 +68,35 @@ pub(super) fn serve(world: &mut World, asked: &Asked, url: &str) -> Reply {
         place.repository().is_none_or(|repository| grants.iter().any(|(name, may)| name == repository && may == action))
     });
     if !allowed {
-        let realm = world.realm.clone().unwrap_or_else(|| format!("{url}/service/token"));
-        let scope = place.repository().map_or_else(String::new, |repository| {
-            let actions = if action == "push" { "pull,push" } else { action };
-            format!(",scope=\"repository:{repository}:{actions}\"")
-        });
-        let challenge = format!("Bearer realm=\"{realm}\",service=\"{}\"{scope}", super::token::SERVICE);
-        return Reply::error(401, "UNAUTHORIZED", "unauthorized to access repository").header("www-authenticate", &challenge);
+        return refuse(world, asked, &place, action, url);
     }
     match place {
         Place::Root => Reply::new(200, "{}"),
-        Place::Upload(repository) => upload(world, asked, repository),
+        Place::Upload(repository) => upload(world, asked, repository, url),
         Place::Blob(repository, digest) => blob(world, asked, repository, digest, url),
         Place::Manifest(repository, reference) => manifest(world, asked, repository, reference),
     }
 }
 
-fn upload(world: &mut World, asked: &Asked, repository: &str) -> Reply {
+/// As Harbor's core does: whoever came with a login or a token is told nothing of where to get a better one.
+fn refuse(world: &World, asked: &Asked, place: &Place<'_>, action: &str, url: &str) -> Reply {
+    let refused = Reply::error(401, "UNAUTHORIZED", "unauthorized to access repository");
+    if asked.is_logged_in() {
+        return refused.header("www-authenticate", BASIC);
+    }
+    let realm = world.realm.clone().unwrap_or_else(|| format!("{url}/service/token"));
+    let scope = place.repository().map_or_else(String::new, |repository| {
+        let actions = if action == "push" { "pull,push" } else { action };
+        format!(",scope=\"repository:{repository}:{actions}\"")
+    });
+    refused.header("www-authenticate", &format!("Bearer realm=\"{realm}\",service=\"{}\"{scope}", super::token::SERVICE))
+}
+
+fn upload(world: &mut World, asked: &Asked, repository: &str, url: &str) -> Reply {
     if asked.method == "POST" {
         world.images.uploads += 1;
-        let at = format!("/v2/{repository}/blobs/uploads/{}?_state=a%3Db", world.images.uploads);
+        let front = world.location.as_deref().unwrap_or_default().replace("HOST", url.trim_start_matches("https://"));
+        let at = format!("{front}/v2/{repository}/blobs/uploads/{}?_state=a%3Db", world.images.uploads);
         return Reply::new(202, "").header("location", &at);
     }
     let digest = digest_of(&asked.body);

@@ -20,6 +20,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
@@ -88,15 +89,8 @@ impl Reply {
 }
 
 /// In a thread of its own.
-pub(super) fn start(port: u16, issued: &Issued, shared: Arc<Shared>) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {
-    let chain = CertificateDer::pem_slice_iter(issued.chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes())?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+pub(super) fn start(port: u16, issued: Option<&Issued>, shared: Arc<Shared>) -> Result<(oneshot::Sender<()>, JoinHandle<()>)> {
+    let tls = issued.map(acceptor).transpose()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).context("it cannot listen")?;
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -104,7 +98,7 @@ pub(super) fn start(port: u16, issued: &Issued, shared: Arc<Shared>) -> Result<(
     let thread = std::thread::Builder::new().name("harbor".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
-                () = accept(listener, TlsAcceptor::from(Arc::new(tls)), shared) => {}
+                () = accept(listener, tls, shared) => {}
                 _ = stopped => {}
             }
         });
@@ -113,21 +107,44 @@ pub(super) fn start(port: u16, issued: &Issued, shared: Arc<Shared>) -> Result<(
     Ok((stop, thread))
 }
 
-async fn accept(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) {
+fn acceptor(issued: &Issued) -> Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_slice_iter(issued.chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(tls)))
+}
+
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     loop {
         let Ok((connection, _)) = listener.accept().await else { continue };
         let _ = connection.set_nodelay(true);
         let (tls, shared) = (tls.clone(), Arc::clone(&shared));
         tokio::spawn(async move {
-            let Ok(connection) = tls.accept(connection).await else { return };
-            let service = service_fn(|request| Arc::clone(&shared).serve(request));
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
+            match tls {
+                Some(tls) => {
+                    if let Ok(connection) = tls.accept(connection).await {
+                        shared.converse(connection).await;
+                    }
+                }
+                None => shared.converse(connection).await,
+            }
         });
     }
 }
 
 impl Shared {
+    async fn converse(self: Arc<Self>, connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let service = service_fn(|request| Arc::clone(&self).serve(request));
+        // A client that leaves ends in an error here.
+        let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
+    }
+
     async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let reply = match read(request).await {
             Some(asked) => {
@@ -158,7 +175,14 @@ impl Shared {
             return api::answer(&mut self.lock(), asked, &self.url);
         }
         let reply = match self.upstream {
-            Some(port) => upstream::pass(port, asked).await.unwrap_or_else(|error| Reply::error(502, "BAD_GATEWAY", &format!("{error:#}"))),
+            Some(port) => match upstream::pass(port, asked).await {
+                // Core says it in front of the registry.
+                Ok(reply) if reply.status == 401 && asked.is_logged_in() => {
+                    Reply::error(401, "UNAUTHORIZED", "unauthorized to access repository").header("www-authenticate", images::BASIC)
+                }
+                Ok(reply) => reply,
+                Err(error) => Reply::error(502, "BAD_GATEWAY", &format!("{error:#}")),
+            },
             None => images::serve(&mut self.lock(), asked, &self.url),
         };
         if let (201, "PUT", Some(Place::Manifest(repository, reference))) = (reply.status, asked.method.as_str(), Place::of(&asked.path)) {
@@ -172,7 +196,9 @@ impl Shared {
         let mut world = self.lock();
         let login = asked.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
         let caller = world.caller(login, now);
-        if caller == Caller::Stranger {
+        // As Harbor does: a login that is wrong gets a token, too, but one that is good for nothing.
+        let is_login = !asked.raw_query.contains("scope=");
+        if is_login && matches!(caller, Caller::Stranger | Caller::Nobody) {
             return Reply::error(401, "UNAUTHORIZED", "unauthorized");
         }
         let mut grants = Vec::new();

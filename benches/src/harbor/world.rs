@@ -34,6 +34,8 @@ pub struct World {
     pub bucket: bool,
     /// In place of its own.
     pub realm: Option<String>,
+    /// In front of the path where uploads go; `HOST` in it is its own.
+    pub location: Option<String>,
     /// Only administrators create projects, and nobody is one.
     pub closed: bool,
     /// `getcert` tells this.
@@ -153,6 +155,7 @@ impl World {
             corrupt: false,
             bucket: false,
             realm: None,
+            location: None,
             closed: false,
             authority: None,
             log: Vec::new(),

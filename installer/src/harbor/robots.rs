@@ -114,10 +114,13 @@ impl Harbor {
     /// # Errors
     /// As any call.
     pub async fn robots(&self, project: Option<i64>) -> Result<Vec<Robot>> {
-        let filter = project.map_or_else(|| "Level=system".to_owned(), |id| format!("Level=project,ProjectID={id}"));
+        // Without a filter Harbor lists those of the system; with `Level=system` it lists the projects' among them.
+        let filter = project.map(|id| format!("Level=project,ProjectID={id}"));
         let mut all = Vec::new();
         for page in 1..=PAGES {
-            let query = [("q", filter.as_str()), ("page", &page.to_string()), ("page_size", &PAGE.to_string())];
+            let (page, size) = (page.to_string(), PAGE.to_string());
+            let paging = [("page", page.as_str()), ("page_size", size.as_str())];
+            let query: Vec<_> = filter.iter().map(|filter| ("q", filter.as_str())).chain(paging).collect();
             let found = self.get::<Option<Vec<Robot>>>("/robots", &query).await?.unwrap_or_default();
             let last = found.len() < PAGE;
             all.extend(found);

@@ -74,7 +74,7 @@ impl Health {
     /// Nobody has looked yet: Harbor has just been started.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
-        let unknown = |component: &Component| component.error.as_deref().is_some_and(|error| error.contains("unknown"));
+        let unknown = |component: &Component| component.error.as_deref().is_some_and(|error| error.contains("unknown status"));
         !self.is_healthy() && self.ailing().all(unknown)
     }
 }

@@ -39,6 +39,17 @@ pub enum Error {
         /// What it says.
         told: String,
     },
+    /// An address in plain HTTP, told over https.
+    #[error(
+        "the registry sends its clients to plain HTTP ({of} {told}), where docker fails or says its password in clear: whatever ends TLS in front of \
+         Harbor must pass on X-Forwarded-Proto: https, and externalURL must begin with https"
+    )]
+    Plain {
+        /// `realm`, `Location`.
+        of: &'static str,
+        /// What it says.
+        told: String,
+    },
     /// The bucket that a redirect leads to.
     #[error(
         "the bucket at {host}, where the registry sends its clients for blobs, does not answer: {why}; say `redirect: false` in the spec's harbor section where clients cannot reach Spaces"

@@ -27,3 +27,11 @@ fn an_address_that_is_told_leads_home_or_nowhere() {
         assert!(told.contains("no login of ours goes"), "{told}");
     }
 }
+
+#[test]
+fn an_address_in_clear_is_no_address() {
+    let harbor = registry("https://harbor.example.com/", &["harbor.example.com"]);
+    let told = harbor.at_home("Location", "http://harbor.example.com/v2/p/r/blobs/uploads/1?_state=s3cret").unwrap_err().to_string();
+    assert!(told.contains("X-Forwarded-Proto") && !told.contains("s3cret"), "{told}");
+    assert!(harbor.at_home("Location", "https://harbor.example.com:30003/v2/").is_ok());
+}

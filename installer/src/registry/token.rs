@@ -12,9 +12,9 @@ pub struct Grant {
     pub kind: String,
     /// `project/image`.
     pub name: String,
-    /// `pull`, `push` …
+    /// `pull`, `push` …; `null` or nothing where there are none.
     #[serde(default)]
-    pub actions: Vec<String>,
+    pub actions: Option<Vec<String>>,
 }
 
 /// The grants in a token (a JWT). `None`: it is opaque, and tells nothing. Nobody verifies its signature here: the registry does.
@@ -27,14 +27,14 @@ pub fn granted(token: &SecretString) -> Option<Vec<Grant>> {
     }
     let claims = token.expose_secret().split('.').nth(1)?;
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
-    let claims: Claims = serde_json::from_slice(&claims).ok()?;
-    Some(claims.access.unwrap_or_default())
+    // Claims that cannot be read grant nothing that we know of.
+    Some(serde_json::from_slice::<Claims>(&claims).ok().and_then(|claims| claims.access).unwrap_or_default())
 }
 
 /// Whether a token lets one pull from this repository; an opaque one may.
 #[must_use]
 pub fn may_pull(token: &SecretString, repository: &str) -> bool {
-    let is_it = |grant: &Grant| grant.name == repository && grant.actions.iter().any(|action| action == "pull" || action == "*");
+    let is_it = |grant: &Grant| grant.name == repository && grant.actions.iter().flatten().any(|action| action == "pull" || action == "*");
     granted(token).is_none_or(|grants| grants.iter().any(is_it))
 }
 
@@ -48,7 +48,13 @@ mod tests {
         let pull = token(r#"{"access":[{"type":"repository","name":"p/r","actions":["pull"]}]}"#);
         assert!(may_pull(&pull, "p/r") && !may_pull(&pull, "p/other"));
         // What Harbor gives to a login that is right and may do nothing.
-        for nothing in [r#"{"access":[{"type":"repository","name":"p/r","actions":[]}]}"#, r#"{"access":null}"#, "{}"] {
+        for nothing in [
+            r#"{"access":[{"type":"repository","name":"p/r","actions":[]}]}"#,
+            r#"{"access":[{"type":"repository","name":"p/r","actions":null}]}"#,
+            r#"{"access":null}"#,
+            "{}",
+            "[]",
+        ] {
             assert!(!may_pull(&token(nothing), "p/r"), "{nothing}");
         }
         assert!(may_pull(&SecretString::from("opaque"), "p/r"));

@@ -39,7 +39,7 @@ everything on the machine (restart docker and containerd after it)
 ",
         hosts(registry, &format!("/etc/containerd/certs.d/{registry}/ca.crt"))
             .lines()
-            .map(|line| format!("    {line}\n"))
+            .map(|line| format!("{}\n", format!("    {line}").trim_end()))
             .collect::<String>(),
     )
 }
