@@ -6,8 +6,10 @@
 //!   doks-harbor.yaml ──► spec ─────┐                       ┌──► report: tables, progress, JSON
 //!                                  ├──► plan ──► apply ────┤
 //!   DigitalOcean ──► observe ──► observed   [pure]   steps └──► keyring: a folder of secrets, for nobody else
-//!                                                  │
+//!                                                  │               │ its home is a Secret of the cluster
 //!                                                facts ──► render [pure] ──► proxy configuration, manifests, Harbor's values
+//!                                                                  │
+//!                                       cluster: applied dry, compared, applied; Job, rollout ──► helm: Harbor ──► its health
 //! ```
 //!
 //! There is no state file: names derive from the cluster's id ([`names`]), ownership is a tag, and every run looks again ([`observe`]).
@@ -23,10 +25,12 @@
 //! - **keyring**: the secrets, one file each, readable by their owner alone.
 //! - **adopted**: existed before, belongs to the user: never resized, never deleted.
 //!
+//! The day after: [`smoke`], [`trust`], [`pull_secret`] and [`doctor`], on [`harbor`] (its API), [`registry`] (push and pull) and [`cluster`].
+//!
 //! # Who may use whom
 //!
-//! [`names`], [`spec`] and [`facts`] use none of the others. [`digitalocean`] and [`spaces`] speak to servers and know neither
-//! spec nor plan. [`plan`] and [`render`] are pure. Only the commands ([`commands`]) know all.
+//! [`names`], [`spec`] and [`facts`] use none of the others. [`digitalocean`], [`spaces`], [`cluster`], [`harbor`], [`registry`] and [`helm`] speak to servers
+//! and know no plan. [`plan`] and [`render`] are pure. Only the commands ([`commands`]) know all.
 
 pub mod apply;
 pub mod checks;
