@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use lab::digitalocean::{At, Fake, Moment};
+use lab::digitalocean::{At, Fake, Moment, Pool};
 use serde_json::{Value, json};
 use support::town::{APPLY, Town};
 
@@ -59,6 +59,17 @@ async fn a_job_that_fails_is_shown_removed_and_tried_again() {
 #[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
 async fn no_node_and_no_admission_are_told() {
     let town = Town::new("nowhere").await;
+    town.apply().await.ends_with(0);
+    // A pool that DigitalOcean knows and that has no node yet.
+    town.desk.cloud.api.world(|world| world.clusters[0].pools.push(Pool { name: "empty".to_owned(), count: 1, auto_scale: None }));
+    town.spec("proxy: {image: 'proxy:1', node_pools: [empty]}\n");
+    let told = town.desk.run(IMPATIENT).await.ends_with(1);
+    assert!(
+        told.stderr.contains("no node of the cluster takes the DaemonSet") && told.stderr.contains("proxy.node_pools"),
+        "{}",
+        told.stderr
+    );
+    town.spec("proxy: {image: 'proxy:1'}\n");
     town.apply().await.ends_with(0);
     // Nobody's namespace admits what it forbids.
     town.kubernetes.kubectl(&["label", "namespace", "nowhere", "pod-security.kubernetes.io/enforce=restricted"], "").unwrap();
