@@ -161,6 +161,32 @@ async fn of_two_at_once_the_second_is_told_who_is_at_work() {
 
 #[tokio::test]
 #[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
+async fn a_run_that_is_stopped_gives_the_lease_back_and_one_that_loses_it_stops() {
+    let town = Town::new("stopped").await;
+    let begun = async || {
+        let frozen = town.desk.cloud.api.freeze(At::call("POST", "/v2/databases"), Moment::BeforeCommit);
+        let run = town.desk.start(APPLY);
+        frozen.reached().await;
+        assert_ne!(town.object("lease", "doks-harbor"), Value::Null);
+        run
+    };
+    let run = begun().await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(run.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    support::outcome(run).await.ends_with(130);
+    assert_eq!(town.object("lease", "doks-harbor"), Value::Null);
+    town.desk.cloud.api.thaw();
+
+    let run = begun().await;
+    town.kubectl(&["delete", "lease", "doks-harbor"]);
+    let told = support::outcome(run).await.ends_with(1);
+    assert!(told.stderr.contains("taken the Lease doks-harbor over, or somebody deleted it"), "{}", told.stderr);
+    town.desk.cloud.api.thaw();
+    town.apply().await.ends_with(0);
+}
+
+#[tokio::test]
+#[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
 async fn killed_in_the_middle_the_next_run_goes_on() {
     let town = Town::new("killed").await;
     let exists = |kind: &'static str, name: &'static str| {
