@@ -178,10 +178,12 @@ async fn a_run_that_is_stopped_gives_the_lease_back_and_one_that_loses_it_stops(
     town.desk.cloud.api.thaw();
 
     let run = begun().await;
-    town.kubectl(&["delete", "lease", "doks-harbor"]);
+    town.kubectl(&["patch", "lease", "doks-harbor", "--type=merge", "--patch", r#"{"spec":{"holderIdentity":"another"}}"#]);
     let told = support::outcome(run).await.ends_with(1);
-    assert!(told.stderr.contains("taken the Lease doks-harbor over, or somebody deleted it"), "{}", told.stderr);
+    assert!(told.stderr.contains("has taken the Lease doks-harbor over"), "{}", told.stderr);
+    assert_eq!(town.object("lease", "doks-harbor")["spec"]["holderIdentity"], "another", "what is not ours is not given back");
     town.desk.cloud.api.thaw();
+    town.kubectl(&["delete", "lease", "doks-harbor"]);
     town.apply().await.ends_with(0);
 }
 
