@@ -198,9 +198,10 @@ fn apiserver(etcd: u16, port: u16) -> String {
     )
 }
 
+/// A busy machine lets the heartbeats of hundreds of nodes wait, which makes none of them sick.
 const MANAGER: &str = "--kubeconfig=DIR/kubeconfig --service-account-private-key-file=DIR/accounts.key --root-ca-file=DIR/ca.crt \
                        --leader-elect=false --secure-port=0 --allocate-node-cidrs=false --kube-api-qps=300 --kube-api-burst=600 \
-                       --concurrent-serviceaccount-token-syncs=5";
+                       --concurrent-serviceaccount-token-syncs=5 --node-monitor-grace-period=1h";
 const SCHEDULER: &str = "--kubeconfig=DIR/kubeconfig --leader-elect=false --secure-port=0 --kube-api-qps=300 --kube-api-burst=600";
 const KWOK: &str = "--kubeconfig=DIR/kubeconfig --manage-all-nodes --config=DIR/kwok.yaml --node-ip=127.0.0.1 --cidr=10.244.0.0/16 \
                     --tls-cert-file=DIR/apiserver.crt --tls-private-key-file=DIR/apiserver.key";

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use lab::digitalocean::{At, Fake, Moment};
+use lab::digitalocean::{At, Fake, Moment, Pool};
 use serde_json::{Value, json};
 use support::town::{APPLY, Town};
 
@@ -59,6 +59,17 @@ async fn a_job_that_fails_is_shown_removed_and_tried_again() {
 #[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
 async fn no_node_and_no_admission_are_told() {
     let town = Town::new("nowhere").await;
+    town.apply().await.ends_with(0);
+    // A pool that DigitalOcean knows and that has no node yet.
+    town.desk.cloud.api.world(|world| world.clusters[0].pools.push(Pool { name: "empty".to_owned(), count: 1, auto_scale: None }));
+    town.spec("proxy: {image: 'proxy:1', node_pools: [empty]}\n");
+    let told = town.desk.run(IMPATIENT).await.ends_with(1);
+    assert!(
+        told.stderr.contains("no node of the cluster takes the DaemonSet") && told.stderr.contains("proxy.node_pools"),
+        "{}",
+        told.stderr
+    );
+    town.spec("proxy: {image: 'proxy:1'}\n");
     town.apply().await.ends_with(0);
     // Nobody's namespace admits what it forbids.
     town.kubernetes.kubectl(&["label", "namespace", "nowhere", "pod-security.kubernetes.io/enforce=restricted"], "").unwrap();
@@ -146,6 +157,34 @@ async fn of_two_at_once_the_second_is_told_who_is_at_work() {
     town.kubernetes.kubectl(&put, &lease("2026-01-01T00:00:00.000000Z")).unwrap();
     town.apply().await.ends_with(0);
     assert_eq!(town.object("lease", "doks-harbor"), Value::Null);
+}
+
+#[tokio::test]
+#[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
+async fn a_run_that_is_stopped_gives_the_lease_back_and_one_that_loses_it_stops() {
+    let town = Town::new("stopped").await;
+    let begun = async || {
+        let frozen = town.desk.cloud.api.freeze(At::call("POST", "/v2/databases"), Moment::BeforeCommit);
+        let run = town.desk.start(APPLY);
+        frozen.reached().await;
+        assert_ne!(town.object("lease", "doks-harbor"), Value::Null);
+        run
+    };
+    let run = begun().await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(run.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    support::outcome(run).await.ends_with(130);
+    assert_eq!(town.object("lease", "doks-harbor"), Value::Null);
+    town.desk.cloud.api.thaw();
+
+    let run = begun().await;
+    town.kubectl(&["patch", "lease", "doks-harbor", "--type=merge", "--patch", r#"{"spec":{"holderIdentity":"another"}}"#]);
+    let told = support::outcome(run).await.ends_with(1);
+    assert!(told.stderr.contains("has taken the Lease doks-harbor over"), "{}", told.stderr);
+    assert_eq!(town.object("lease", "doks-harbor")["spec"]["holderIdentity"], "another", "what is not ours is not given back");
+    town.desk.cloud.api.thaw();
+    town.kubectl(&["delete", "lease", "doks-harbor"]);
+    town.apply().await.ends_with(0);
 }
 
 #[tokio::test]

@@ -100,9 +100,7 @@ impl Held {
                     self.note(lease.metadata.resource_version.unwrap_or_default());
                 }
                 Err(error) if problem::is_conflict(&error) || problem::is_missing(&error) => {
-                    return anyhow!(
-                        "another doks-harbor has taken the Lease {NAME} over, or somebody deleted it: this run has ended; run again"
-                    );
+                    return anyhow!("another doks-harbor has taken the Lease {NAME} over: this run has ended; run again");
                 }
                 Err(error) if renewed.elapsed() > DURATION => return self.cluster.told("renew the Lease doks-harbor")(error),
                 Err(_) => {}

@@ -1,9 +1,10 @@
 //! A DaemonSet on its way to every node: watched until each has a ready pod of the newest kind, or until nothing moves any more and there is a
 //! reason.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{ListParams, LogParams};
@@ -59,34 +60,26 @@ pub async fn wait(cluster: &Cluster, name: &str, patience: Duration, say: impl F
         let state = State::of(set);
         if state.generation != revision.0 && state.is_observed {
             revision = (state.generation, newest(cluster, &selector).await);
+            // Those of the kind before do not count for this one.
+            (best, since) = (0, Instant::now());
         }
-        let is_new = |pod: &&Pod| {
-            revision.1.as_ref().is_none_or(|hash| pod.metadata.labels.iter().flatten().any(|(key, value)| key == REVISION && value == hash))
-        };
-        let ready = pods.objects.values().filter(is_new).filter(|pod| reason::is_ready(pod)).count();
-        if state.is_observed && state.nodes == 0 {
+        let look = Look::at(state, &pods.objects, revision.1.as_deref());
+        if look.state.is_observed && look.state.nodes == 0 {
             bail!(
                 "no node of the cluster takes the DaemonSet {name}: proxy.node_pools (or the DaemonSet's affinity) matches none of them, or \
                  the cluster has none; `kubectl get nodes --show-labels` shows their labels"
             );
         }
-        if state.is_done() && usize::try_from(state.nodes).is_ok_and(|nodes| ready >= nodes) {
-            return Ok(state.nodes);
+        if look.is_done() {
+            return Ok(look.state.nodes);
         }
-        let waiting: Vec<&Pod> = pods.objects.values().filter(is_new).filter(|pod| !reason::is_ready(pod)).collect();
-        if ready > best {
-            (best, since) = (ready, Instant::now());
+        if look.ready > best {
+            (best, since) = (look.ready, Instant::now());
         }
-        // Whatever was ready of the kind before counts anew.
-        best = best.min(ready);
-        say(&progress(&state, ready, &waiting));
-        let obstacle = waiting.iter().find_map(|pod| match reason::reason(pod) {
-            Reason::Obstacle(why) => Some((*pod, why)),
-            _ => None,
-        });
-        let allowed = if obstacle.is_some() { patience.min(OBSTACLE) } else { patience };
+        say(&look.progress());
+        let allowed = if look.obstacle.is_some() { patience.min(OBSTACLE) } else { patience };
         if since.elapsed() >= allowed {
-            return Err(stuck(cluster, name, &state, ready, &waiting, obstacle, since.elapsed()).await);
+            return Err(stuck(cluster, name, &look, since.elapsed()).await);
         }
         tokio::select! {
             changed = sets.changed() => changed?,
@@ -117,9 +110,51 @@ impl State {
             available: status.number_available.unwrap_or(0),
         }
     }
+}
+
+/// How it is at one moment.
+struct Look<'a> {
+    state: State,
+    /// Pods of the newest kind that are ready.
+    ready: usize,
+    /// Those that are not.
+    waiting: Vec<&'a Pod>,
+    /// The first of them that has a reason.
+    obstacle: Option<(&'a Pod, String)>,
+}
+
+impl<'a> Look<'a> {
+    /// Without a revision all pods count.
+    fn at(state: State, pods: &'a BTreeMap<String, Pod>, revision: Option<&str>) -> Self {
+        let hash = |pod: &'a Pod| pod.metadata.labels.as_ref()?.get(REVISION).map(String::as_str);
+        let newest = pods.values().filter(|pod| revision.is_none() || hash(pod) == revision);
+        let (ready, waiting): (Vec<_>, Vec<_>) = newest.partition(|pod| reason::is_ready(pod));
+        let obstacle = waiting.iter().find_map(|pod| match reason::reason(pod) {
+            Reason::Obstacle(why) => Some((*pod, why)),
+            Reason::Starting | Reason::NotReady => None,
+        });
+        Self { state, ready: ready.len(), waiting, obstacle }
+    }
+
+    fn covers_all(&self) -> bool {
+        usize::try_from(self.state.nodes).is_ok_and(|nodes| self.ready >= nodes)
+    }
 
     fn is_done(&self) -> bool {
-        self.is_observed && self.nodes > 0 && self.updated >= self.nodes && self.available >= self.nodes
+        let State { is_observed, nodes, updated, available, .. } = self.state;
+        is_observed && nodes > 0 && updated >= nodes && available >= nodes && self.covers_all()
+    }
+
+    fn progress(&self) -> String {
+        if !self.state.is_observed {
+            return "waiting for the cluster to take note of it".to_owned();
+        }
+        let mut named: Vec<_> = self.waiting.iter().take(MOST_NAMED).map(|pod| describe(pod)).collect();
+        if self.waiting.len() > MOST_NAMED {
+            named.push(format!("{} more", self.waiting.len() - MOST_NAMED));
+        }
+        let named = if named.is_empty() { String::new() } else { format!("; {}", named.join(", ")) };
+        format!("{} of {} nodes ready{named}", self.ready, self.state.nodes)
     }
 }
 
@@ -135,21 +170,6 @@ async fn newest(cluster: &Cluster, selector: &str) -> Option<String> {
     newest.metadata.labels?.remove(REVISION)
 }
 
-fn progress(state: &State, ready: usize, waiting: &[&Pod]) -> String {
-    if !state.is_observed {
-        return "waiting for the cluster to take note of it".to_owned();
-    }
-    let mut text = format!("{ready} of {} nodes ready", state.nodes);
-    let mut named: Vec<_> = waiting.iter().take(MOST_NAMED).map(|pod| describe(pod)).collect();
-    if waiting.len() > MOST_NAMED {
-        named.push(format!("{} more", waiting.len() - MOST_NAMED));
-    }
-    if !named.is_empty() {
-        text.push_str(&format!("; {}", named.join(", ")));
-    }
-    text
-}
-
 fn describe(pod: &Pod) -> String {
     let node = reason::node(pod);
     match reason::reason(pod) {
@@ -160,43 +180,34 @@ fn describe(pod: &Pod) -> String {
 }
 
 /// Nothing moves: the best reason that can be had.
-async fn stuck(
-    cluster: &Cluster,
-    name: &str,
-    state: &State,
-    ready: usize,
-    waiting: &[&Pod],
-    obstacle: Option<(&Pod, String)>,
-    after: Duration,
-) -> anyhow::Error {
-    let of = format!("the DaemonSet {name} is ready on {ready} of {} nodes", state.nodes);
-    let after = Duration::from_secs(after.as_secs());
-    if let Some((pod, why)) = obstacle {
+async fn stuck(cluster: &Cluster, name: &str, look: &Look<'_>, after: Duration) -> anyhow::Error {
+    let (ready, nodes, after) = (look.ready, look.state.nodes, Duration::from_secs(after.as_secs()));
+    let of = format!("the DaemonSet {name} is ready on {ready} of {nodes} nodes, and no further");
+    let late = |says: &str| anyhow::Error::from(Late { name: name.to_owned(), ready, nodes, after, says: says.to_owned() });
+    if let Some((pod, why)) = &look.obstacle {
         let log = last_words(cluster, pod).await;
-        return anyhow::anyhow!("{of}, and no further: the pod on {}: {why}{log}", reason::node(pod));
+        return anyhow!("{of}: the pod on {}: {why}{log}", reason::node(pod));
     }
-    // No pod is there for a node: whoever makes them is refused.
-    if let Some(why) = warning(cluster, "DaemonSet", name).await.filter(|_| waiting.is_empty()) {
-        return anyhow::anyhow!("{of}, and no further: its pods are not made: {why}");
-    }
-    let Some(pod) = waiting.first() else {
-        let all_are = usize::try_from(state.nodes).is_ok_and(|nodes| ready >= nodes);
-        let says = if all_are {
-            "its pods are ready, and not yet for as long as they have to be to count (minReadySeconds); run again to go on waiting"
-        } else {
-            "the cluster makes no more pods, and does not say why; run again, or see `kubectl describe daemonset`"
+    let Some(pod) = look.waiting.first() else {
+        if look.covers_all() {
+            return late(
+                "its pods are ready, and not yet for as long as they have to be to count (minReadySeconds); run again to go on waiting",
+            );
+        }
+        // No pod is there for a node: whoever makes them is refused.
+        return match warning(cluster, "DaemonSet", name).await {
+            Some(why) => anyhow!("{of}: its pods are not made: {why}"),
+            None => late("the cluster makes no more pods, and does not say why; run again, or see `kubectl describe daemonset`"),
         };
-        let says = says.to_owned();
-        return Late { name: name.to_owned(), ready, nodes: state.nodes, after, says }.into();
     };
     if let Some(why) = warning(cluster, "Pod", pod.metadata.name.as_deref().unwrap_or_default()).await {
-        return anyhow::anyhow!("{of}, and no further: the pod on {}: {why}{}", reason::node(pod), last_words(cluster, pod).await);
+        return anyhow!("{of}: the pod on {}: {why}{}", reason::node(pod), last_words(cluster, pod).await);
     }
     if reason::reason(pod) == Reason::NotReady {
         let log = last_words(cluster, pod).await;
-        return anyhow::anyhow!("{of}, and no further: the pod on {} runs and does not become ready{log}", reason::node(pod));
+        return anyhow!("{of}: the pod on {} runs and does not become ready{log}", reason::node(pod));
     }
-    Late { name: name.to_owned(), ready, nodes: state.nodes, after, says: format!("{}; run again to go on waiting", describe(pod)) }.into()
+    late(&format!("{}; run again to go on waiting", describe(pod)))
 }
 
 /// What the cluster has complained of last, about an object.
@@ -206,7 +217,7 @@ pub(super) async fn warning(cluster: &Cluster, kind: &str, name: &str) -> Option
     let last = events
         .items
         .into_iter()
-        .max_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0)))?;
+        .max_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0).or_else(|| event.event_time.as_ref().map(|time| time.0)))?;
     let reason = last.reason.unwrap_or_default();
     Some(last.message.map_or_else(|| reason.clone(), |message| format!("{reason}: {message}")))
 }

@@ -91,6 +91,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "a literal of each test")]
     fn of(status: Value) -> Reason {
         reason(&serde_json::from_value(json!({"metadata": {"name": "x"}, "status": status})).unwrap())
     }
