@@ -1,6 +1,6 @@
 //! The alerts of the manifests: they ask for what a proxy really shows, and fire when they should.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests say what they expect, like the tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests say what they expect, like the tests")]
 
 use std::collections::BTreeSet;
 use std::fs;

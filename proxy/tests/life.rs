@@ -303,3 +303,20 @@ async fn a_second_process_on_a_port_is_warned_of_the_first() {
     assert!(!warned(&again().await));
     drop(client);
 }
+
+/// Its clients would wait until it has been counted among its peers; so long, whoever it replaces goes on.
+#[tokio::test]
+async fn who_has_no_share_of_the_connections_yet_is_not_ready() {
+    let url = "postgresql://user@127.0.0.1:1/db?listen=127.0.0.1:0&pool=transaction&pool_budget_total=22&pool_budget_peers=127.0.0.1";
+    let proxy = Proxy::start(PROGRAM, &[url], &[("REDIS_TLS_PROXY_PASSWORD_ENV", "WORD"), ("WORD", "word")]).await.unwrap();
+    let readiness = proxy.get("/readiness").await.unwrap();
+    assert!(readiness.status == 503 && readiness.body.contains("share"), "{readiness:?}");
+    assert_eq!(proxy.metric("redis_tls_proxy_pool_limit_connections", &[]).await.unwrap(), 0.0);
+    let is_ready = async || proxy.get("/readiness").await.is_ok_and(|answer| answer.status == 200).then_some(());
+    lab::wait::until_some("it is ready", SOON * 2, is_ready).await.unwrap();
+    assert_eq!(
+        proxy.metric("redis_tls_proxy_pool_limit_connections", &[]).await.unwrap(),
+        19.0,
+        "because it has a share, not for the time"
+    );
+}
