@@ -1,4 +1,5 @@
 //! `pull-secret --out`: a login in a file, kept as long as it works. In a cluster: `pull_secret_cluster.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt;
 
