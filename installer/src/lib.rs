@@ -25,8 +25,8 @@
 //!
 //! # Who may use whom
 //!
-//! [`names`], [`spec`] and [`facts`] use none of the others. [`digitalocean`] and [`spaces`] speak to servers and know neither
-//! spec nor plan. [`plan`] and [`render`] are pure. Only the commands ([`commands`]) know all.
+//! [`names`], [`spec`] and [`facts`] use none of the others. [`digitalocean`], [`spaces`] and [`registry`] speak to servers and know neither
+//! spec nor plan; so does [`harbor`], but for [`harbor::reach`]. [`plan`] and [`render`] are pure. Only the commands ([`commands`]) know all.
 
 pub mod apply;
 pub mod checks;
