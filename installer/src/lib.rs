@@ -29,8 +29,9 @@
 //!
 //! # Who may use whom
 //!
-//! [`names`], [`spec`] and [`facts`] use none of the others. [`digitalocean`], [`spaces`], [`cluster`], [`harbor`], [`registry`] and [`helm`] speak to servers
-//! and know no plan. [`plan`] and [`render`] are pure. Only the commands ([`commands`]) know all.
+//! [`names`], [`spec`] and [`facts`] use none of the others. [`digitalocean`], [`spaces`], [`cluster`], [`registry`] and [`helm`] speak to
+//! servers and know neither spec nor plan; so does [`harbor`], but for [`harbor::reach`]. [`plan`] and [`render`] are pure. Only the commands
+//! ([`commands`]) know all.
 
 pub mod apply;
 pub mod checks;

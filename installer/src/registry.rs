@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The realm is what a server says, and a server may say anything: it is only believed where it names Harbor itself, and the login goes to the
-//! address at which Harbor was reached, whatever else the realm says. [`challenge`] reads what a server demands, [`token`] what it grants;
-//! [`transfer`] moves blobs and manifests; [`image`] makes an image.
+//! address at which Harbor was reached, whatever else the realm says. `challenge` reads what a server demands, [`token`] what it grants;
+//! `transfer` moves blobs and manifests; [`image`] makes an image.
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! Programs that others have written, against what ours have made: skopeo, and docker-registry behind the fake Harbor.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::Path;
 use std::process::{Command, Output};

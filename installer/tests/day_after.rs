@@ -106,6 +106,37 @@ async fn a_harbor_without_a_public_name_is_reached_and_trusted_through_the_clust
 
 #[tokio::test]
 #[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
+async fn the_cluster_tells_of_the_authority_of_a_harbor_with_a_name() {
+    let desk = Desk::new().await;
+    // Reached without the cluster, with a certificate that only the cluster can vouch for.
+    let named = Harbor::start().await.unwrap();
+    let ca = BASE64_STANDARD.encode(named.ca_pem());
+    desk.apply(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "harbor-nginx", "namespace": "harbor" }, "data": { "ca.crt": ca },
+    }));
+    let trust = desk.run(&["trust", "--harbor", named.url(), "-o", "json"]).await.ends_with(0).json();
+    assert_eq!((&trust["source"], &trust["registry"]), (&"the Secret harbor/harbor-nginx".into(), &named.host().into()));
+
+    // Behind an ingress, the way through the cluster is core's, in plain HTTP inside of the API server's TLS; Harbor calls itself by its name.
+    let core = Harbor::builder().name("harbor.localhost").plain().start().await.unwrap();
+    core.world(|world| world.authority = Some(named.ca_pem().to_owned()));
+    desk.kubernetes.forward(8080, core.port()).unwrap();
+    desk.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "harbor-core", "namespace": "harbor" },
+        "spec": { "selector": { "app": "harbor" }, "ports": [{ "name": "http-web", "port": 80, "targetPort": 8080 }] },
+    }));
+    std::fs::write(desk.visitor.path("doks-harbor.yaml"), "cluster: x\nharbor: {expose: ingress, host: harbor.localhost}\n").unwrap();
+    let smoke = desk.run(&["smoke", "--forward", "-o", "json"]).await.ends_with(0).json();
+    assert!(smoke["checks"][0]["told"].as_str().unwrap().starts_with("harbor.localhost through the cluster"), "{smoke:#}");
+    let trust = desk.run(&["trust", "--forward", "-o", "json"]).await.ends_with(0).json();
+    assert_eq!(trust["source"], "Harbor's /systeminfo/getcert, through the cluster");
+    // Its pages are put together by the ingress alone.
+    desk.run(&["open", "--forward"]).await.ends_with(1).tells("open https://harbor.localhost");
+    desk.run(&["open"]).await.ends_with(0).tells("https://harbor.localhost");
+}
+
+#[tokio::test]
+#[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
 async fn open_forwards_until_it_is_told_to_end() {
     let desk = Desk::new().await;
     let port = lab::free_port().unwrap().to_string();

@@ -1,4 +1,5 @@
 //! `pull-secret --out`: a login in a file, kept as long as it works. In a cluster: `pull_secret_cluster.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -47,6 +48,15 @@ async fn a_login_is_made_once_and_kept_while_it_works() {
 
     let report = visitor.json(OUT, 0).await;
     assert_eq!((outcome(&report), login(&visitor)), ("kept", first.clone()));
+    // What a run that was killed has left goes with the next one; what is not of this place stays.
+    visitor.harbor.world(|world| {
+        for (id, name) in [(901, first.0.replace(&first.0[first.0.len() - 6..], "killed")), (902, "robot$web+ci".to_owned())] {
+            world.robots.push(lab::harbor::Robot { id, name, ..world.robots[0].clone() });
+        }
+    });
+    assert_eq!(outcome(&visitor.json(OUT, 0).await), "kept");
+    assert_eq!(robots().iter().map(|robot| robot.name.clone()).collect::<Vec<_>>(), [first.0.clone(), "robot$web+ci".to_owned()]);
+    visitor.harbor.world(|world| world.robots.pop());
     // Each way in which it can stop working.
     let spoil: [fn(&mut lab::harbor::World); 4] = [
         |world| world.robots[0].disabled = true,

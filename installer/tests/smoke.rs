@@ -1,4 +1,5 @@
 //! `smoke` against a Harbor that works, and against many that do not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use lab::harbor::{Collection, Harbor};
 use serde_json::Value;

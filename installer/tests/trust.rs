@@ -1,4 +1,5 @@
 //! `trust`: where the authority comes from, what is told, what is written.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::os::unix::fs::PermissionsExt;
 

@@ -12,18 +12,29 @@ use crate::spec::{Expose, Spec};
 /// As the arguments say, else as the spec does. Where the certificate is of no public authority, the cluster is asked for its own.
 pub(super) async fn reachable(shared: &Shared, args: &Reach) -> Result<Reachable> {
     let told = reach::authority_file(args.ca_file.as_ref())?;
-    let Some(address) = &args.harbor else {
-        let spec = read_spec(&shared.spec)?;
-        if args.forward || spec.harbor.expose == Expose::ClusterIp {
-            let cluster = cluster(shared, &spec).await?;
-            return through(&cluster, &spec, told, 0).await;
-        }
-        return trusted(shared, Some(&spec), reach::by_host(&spec, told)?, |authority| reach::by_host(&spec, Some(authority))).await;
-    };
-    // A Harbor that was installed in another way needs no spec.
-    let spec = shared.spec.exists().then(|| read_spec(&shared.spec)).transpose()?;
-    let spec = spec.as_ref();
-    trusted(shared, spec, reach::by_address(address, told, spec)?, |authority| reach::by_address(address, Some(authority), spec)).await
+    let by_cluster = async |spec: &Spec| Authority::of_cluster(&cluster(shared, spec).await?, spec).await;
+    if let Some(address) = &args.harbor {
+        // A Harbor that was installed in another way needs no spec.
+        let spec = shared.spec.exists().then(|| read_spec(&shared.spec)).transpose()?;
+        let ask = async || match &spec {
+            Some(spec) => by_cluster(spec).await,
+            None => Ok(None),
+        };
+        return trusted(told, |authority| reach::by_address(address, authority, spec.as_ref()), ask).await;
+    }
+    let spec = read_spec(&shared.spec)?;
+    if args.forward || spec.harbor.expose == Expose::ClusterIp {
+        return through(&cluster(shared, &spec).await?, &spec, told, 0).await;
+    }
+    trusted(told, |authority| reach::by_host(&spec, authority), async || by_cluster(&spec).await).await
+}
+
+/// As the spec says, with a cluster that is at hand.
+pub(super) async fn reachable_in(cluster: &Cluster, spec: &Spec) -> Result<Reachable> {
+    if spec.harbor.expose == Expose::ClusterIp {
+        return through(cluster, spec, None, 0).await;
+    }
+    trusted(None, |authority| reach::by_host(spec, authority), async || Authority::of_cluster(cluster, spec).await).await
 }
 
 /// Through the cluster; `told` is the authority of a file.
@@ -35,22 +46,24 @@ pub(super) async fn through(cluster: &Cluster, spec: &Spec, told: Option<Authori
     reach::through(cluster, spec, authority, local).await
 }
 
+/// With the authority that was told, or, where that is needed, with the one that `ask` tells.
 async fn trusted(
-    shared: &Shared,
-    spec: Option<&Spec>,
-    at: Reachable,
-    again: impl FnOnce(Authority) -> Result<Reachable>,
+    told: Option<Authority>,
+    at: impl Fn(Option<Authority>) -> Result<Reachable>,
+    ask: impl AsyncFnOnce() -> Result<Option<Authority>>,
 ) -> Result<Reachable> {
-    let (Some(spec), None) = (spec, &at.authority) else { return Ok(at) };
-    // Anything else that is wrong is told by the call that it is in the way of.
-    let Err(error) = at.harbor.ping().await else { return Ok(at) };
-    if !error.is_certificate() {
-        return Ok(at);
+    let first = at(told)?;
+    if first.authority.is_some() {
+        return Ok(first);
     }
-    let told = async { Authority::of_cluster(&cluster(shared, spec).await?, spec).await };
-    match told.await {
-        Ok(Some(authority)) => again(authority),
-        Ok(None) => Ok(at),
+    // Anything else that is wrong is told by the call that it is in the way of.
+    let Err(error) = first.harbor.ping().await else { return Ok(first) };
+    if !error.is_certificate() {
+        return Ok(first);
+    }
+    match ask().await {
+        Ok(Some(authority)) => at(Some(authority)),
+        Ok(None) => Ok(first),
         Err(why) => Err(error).with_context(|| format!("the cluster cannot be asked for the authority, either ({why:#})")),
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::plan::whole;
 use super::{Tools, cluster, harbor, keyring};
-use crate::cli::{Reach, Shared, Until};
+use crate::cli::{Shared, Until};
 use crate::cluster::Cluster;
 use crate::cluster::proxies::Proxies;
 use crate::doctor::{Inside, Told};
@@ -52,7 +52,7 @@ async fn within(shared: &Shared, tools: &Tools, cloud: &Observed, keyring: Optio
     let cluster = cluster(shared, spec).await?;
     // Where nothing answers, one reason is enough.
     let whole = whole(tools, Some(&cluster), keyring, cloud, Until::Harbor).await?;
-    let (proxies, release, health) = tokio::join!(Proxies::look(&cluster), release(&cluster, spec), health(shared));
+    let (proxies, release, health) = tokio::join!(Proxies::look(&cluster), release(&cluster, spec), health(&cluster, spec));
     Ok((whole, Inside { proxies: proxies?, release: told(release), health: told(health) }))
 }
 
@@ -60,8 +60,8 @@ async fn release(cluster: &Cluster, spec: &Spec) -> Result<Option<Release>> {
     Helm::find(cluster).await?.release(&spec.harbor.release).await
 }
 
-async fn health(shared: &Shared) -> Result<Health> {
-    let at = harbor::reachable(shared, &Reach { harbor: None, ca_file: None, forward: false }).await?;
+async fn health(cluster: &Cluster, spec: &Spec) -> Result<Health> {
+    let at = harbor::reachable_in(cluster, spec).await?;
     Ok(at.harbor.health_within(HEALTH).await?)
 }
 
