@@ -58,7 +58,7 @@ impl Account {
 
     /// Everything that could stand in the way.
     pub(crate) async fn preflight(&self) -> Result<()> {
-        let said = self.run(&["preflight"], 0).await?;
+        let said = self.run(&["preflight", "--until", "cloud"], 0).await?;
         let good = said.stdout.lines().filter(|line| line.trim_start().starts_with('✓')).count();
         println!("   ✓ {good} checks");
         said.stdout.lines().filter(|line| line.trim_start().starts_with('!')).for_each(|line| println!("   {}", line.trim()));
@@ -67,7 +67,7 @@ impl Account {
 
     /// What there is to do and what it costs; the steps of each are left out here.
     pub(crate) async fn plan(&self) -> Result<()> {
-        let said = self.run(&["plan"], CHANGES).await?;
+        let said = self.run(&["plan", "--until", "cloud"], CHANGES).await?;
         let matters = |line: &&str| [" + ", "Cost:", "Time:"].iter().any(|begin| line.starts_with(begin));
         said.stdout.lines().filter(matters).for_each(|line| println!("   {}", line.trim_end()));
         Ok(())
@@ -121,7 +121,7 @@ impl Account {
     }
 
     pub(crate) async fn status(&self) -> Result<()> {
-        let said = self.run(&["status"], 0).await?;
+        let said = self.run(&["status", "--cloud"], 0).await?;
         said.stdout.lines().filter(|line| !line.is_empty()).for_each(|line| println!("  {}", line.trim_end()));
         Ok(())
     }
