@@ -23,6 +23,7 @@ pub(super) fn helm(spec: &Spec, facts: &Facts) -> String {
         "# Next: Harbor (chart {chart}) in the namespace {namespace}
 
 The files here hold no secret; commit them. `FOLDER` is the keyring, the folder of secrets that doks-harbor has made: never commit that one.
+`doks-harbor apply` does all that follows by itself. By hand:
 
 1. The Secrets, from the keyring's files:
 
