@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use clap::Parser as _;
 use doks_harbor::facts::Facts;
 use doks_harbor::keyring::{Entry, Keyring};
 use doks_harbor::render::{self, Budget, Rendered, proxy};
@@ -223,6 +224,35 @@ fn another_configuration_makes_other_pods() {
     let mut other = facts();
     other.postgres.ca = Some("another".to_owned());
     assert!(sum(&facts()) == sum(&facts()) && sum(&facts()) != sum(&other));
+}
+
+#[test]
+fn the_job_is_the_proxys_pod_with_another_program() {
+    let (spec, facts) = (spec(), facts());
+    let objects = render::objects(&spec, &facts).unwrap();
+    let daemon_set = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
+    let job = render::job::job(&spec, &facts, daemon_set, "doadmin").unwrap();
+    let (pod, proxy) = (&job["spec"]["template"]["spec"], &daemon_set["spec"]["template"]["spec"]);
+    assert_eq!((&pod["securityContext"], &pod["affinity"]), (&proxy["securityContext"], &proxy["affinity"]));
+    let (container, of_proxy) = (&pod["containers"][0], &proxy["containers"][0]);
+    assert_eq!((&container["image"], &container["securityContext"]), (&of_proxy["image"], &of_proxy["securityContext"]));
+    assert_eq!((&pod["automountServiceAccountToken"], &pod["restartPolicy"]), (&json!(false), &json!("Never")));
+    // No Service and no policy of the proxy's is about it.
+    assert_ne!(job["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"], "redis-tls-proxy");
+    let mounted: Vec<_> = container["volumeMounts"].as_array().unwrap().iter().map(|mount| &mount["name"]).collect();
+    let volumes: Vec<_> = pod["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]).collect();
+    assert_eq!(mounted, volumes);
+    // The program takes these words.
+    let words = container["command"].as_array().unwrap().iter().chain(container["args"].as_array().unwrap());
+    let cli = doks_harbor::cli::Cli::try_parse_from(words.map(|word| word.as_str().unwrap())).unwrap();
+    let doks_harbor::cli::Command::Database(args) = cli.command else { panic!("another command") };
+    let read = container["volumeMounts"].as_array().unwrap().iter().map(|mount| mount["mountPath"].as_str().unwrap());
+    assert_eq!(read.filter(|path| args.config.starts_with(path) || args.admin_password_file.starts_with(path)).count(), 2);
+    // Another database is another Job.
+    let mut other = facts.clone();
+    other.postgres.user.push('2');
+    assert_ne!(render::job::name(&other), render::job::name(&facts));
+    assert_eq!(job["metadata"]["name"], render::job::name(&facts));
 }
 
 #[test]
