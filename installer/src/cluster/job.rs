@@ -183,7 +183,7 @@ async fn until_ended(cluster: &Cluster, name: &str, patience: Duration, obstacle
                 obstacle
             }
             Some((pod, Reason::Starting)) => {
-                say(&format!("starting on {}", reason::node(pod)));
+                say(&reason::chosen(pod).map_or_else(|| "waiting for a node".to_owned(), |node| format!("starting on {node}")));
                 patience
             }
             _ => {

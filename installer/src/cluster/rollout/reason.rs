@@ -26,6 +26,12 @@ pub fn is_ready(pod: &Pod) -> bool {
 /// Where it runs, or is to run.
 #[must_use]
 pub fn node(pod: &Pod) -> String {
+    chosen(pod).unwrap_or_else(|| "no node".to_owned())
+}
+
+/// [`node`], once that is known.
+#[must_use]
+pub fn chosen(pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref();
     let bound = spec.and_then(|spec| spec.node_name.clone());
     // Before it is bound, the DaemonSet's pod says in its affinity which node it is for.
@@ -34,7 +40,7 @@ pub fn node(pod: &Pod) -> String {
         let fields = terms.node_selector_terms.first()?.match_fields.as_ref()?;
         fields.first()?.values.as_ref()?.first().cloned()
     };
-    bound.or_else(meant).unwrap_or_else(|| "no node".to_owned())
+    bound.or_else(meant)
 }
 
 /// What keeps it from being ready.
