@@ -21,8 +21,8 @@ use crate::registry::image::Image;
 
 mod report;
 
-use report::Checks;
 pub use report::{Check, Kept, Report, State};
+use report::{Checks, make};
 
 /// What projects of smoke tests are called, with letters behind it.
 pub const PREFIX: &str = "doks-harbor-smoke-";
@@ -234,15 +234,13 @@ impl<'a> Smoke<'a> {
 
     /// Takes everything away that [`Self::run`] has made, found by its name, so that an answer which was lost is no matter.
     pub async fn clean(&self) -> Check {
-        let mut checks = Checks::new(self.progress);
         let work = async {
             let Some(project) = self.harbor.project(&self.project).await? else { return Ok(((), "nothing is left".to_owned())) };
             remove(&self.harbor, &project).await?;
             Ok(((), format!("project {}, its robot and its image are deleted", project.name)))
         };
         let cure = format!("delete the project {} in Harbor's pages, or run smoke again in an hour", self.project);
-        checks.step("clean-up", &cure, work).await;
-        checks.all.remove(0)
+        make(self.progress, "clean-up", &cure, work).await.0
     }
 }
 

@@ -48,7 +48,7 @@ async fn files_are_written_where_they_are_read() {
     let again = visitor.json(&["trust", "--write", "all", "--root", "machine"], 0).await;
     assert!(again["written"].as_array().unwrap().iter().all(|file| file["outcome"] == "same"), "{again:#}");
     // For one user.
-    visitor.run(&["trust", "--write", "podman", "--for-me"]).await.ends_with(0);
+    visitor.run(&["trust", "--write", "podman", "--user"]).await.ends_with(0);
     assert!(visitor.path(&format!(".config/containers/certs.d/{host}/ca.crt")).exists());
 
     std::fs::write(visitor.path(&format!("machine/etc/docker/certs.d/{host}/ca.crt")), "mine").unwrap();

@@ -57,11 +57,11 @@ pub struct Trust {
     #[arg(long, value_enum, value_name = "PROGRAM", num_args = 0..=1, default_missing_value = "all")]
     pub write: Option<Runtime>,
     /// Write below this folder as if it were the root: an image, another machine's disk.
-    #[arg(long, value_name = "FOLDER", requires = "write", conflicts_with = "home")]
+    #[arg(long, value_name = "FOLDER", requires = "write", conflicts_with = "user")]
     pub root: Option<PathBuf>,
     /// Only for you (podman, skopeo, rootless docker), below your home; needs no root.
-    #[arg(long = "for-me", requires = "write")]
-    pub home: bool,
+    #[arg(long, requires = "write")]
+    pub user: bool,
     /// Overwrite files that are somebody else's.
     #[arg(long, requires = "write")]
     pub force: bool,

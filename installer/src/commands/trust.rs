@@ -19,10 +19,10 @@ pub(super) async fn run(shared: &Shared, args: &cli::Trust) -> Result<u8> {
     let (mut written, mut notes) = (Vec::new(), Vec::new());
     if let Some(what) = args.write {
         let root = args.root.clone().unwrap_or_else(|| PathBuf::from("/"));
-        let place = if args.home { Place::Home(config_home()?) } else { Place::Root(root.clone()) };
+        let place = if args.user { Place::Home(config_home()?) } else { Place::Root(root.clone()) };
         written = place.write(what, &at.registry, &authority.pem, args.force)?;
         if matches!(what, Runtime::Containerd | Runtime::All) {
-            if !args.home && !config_path_is_set(&root) {
+            if !args.user && !config_path_is_set(&root) {
                 notes.push(CONFIG_PATH.to_owned());
             }
             notes.push(NODES.to_owned());

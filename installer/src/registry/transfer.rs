@@ -109,18 +109,6 @@ impl Registry {
         }
         verified(&what, digest, succeeded(&what, answer, largest).await?.1)
     }
-
-    /// Deletes a manifest. That it is gone already is no error.
-    ///
-    /// # Errors
-    /// When it may not be deleted.
-    pub async fn delete_manifest(&self, repository: &str, digest: &str) -> Result<()> {
-        let asked = Asked { method: Method::DELETE, url: self.url(&format!("{repository}/manifests/{digest}")), headers: &[], body: None };
-        match succeeded(&asked.to_string(), self.send(&asked).await?, super::SMALL).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
-    }
 }
 
 fn verified(what: &str, wanted: &str, body: Vec<u8>) -> Result<Vec<u8>> {

@@ -81,30 +81,17 @@ impl<'a> Checks<'a> {
         Self { all: Vec::new(), progress }
     }
 
-    /// Makes a check: what it yields, and what it has seen.
+    /// Makes a check and keeps it; what it yields.
     pub(super) async fn step<T>(&mut self, name: &'static str, cure: &str, work: impl Future<Output = Result<(T, String)>>) -> Option<T> {
-        let (begun, task) = (Instant::now(), self.progress.task(name));
-        let outcome = work.await;
-        let seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-        let (state, told, cure, yielded) = match outcome {
-            Ok((yielded, told)) => (State::Passed, told, None, Some(yielded)),
-            Err(error) => (State::Failed, format!("{error:#}"), Some(cure.to_owned()), None),
-        };
-        if state == State::Passed {
-            task.done(&told);
-        } else {
-            task.say(&format!("✗ {told}"));
-        }
-        self.all.push(Check { name, state, seconds, told, cure });
+        let (check, yielded) = make(self.progress, name, cure, work).await;
+        self.all.push(check);
         yielded
     }
 
     /// A check that is worth a line only when it has something to tell.
     pub(super) async fn quiet(&mut self, name: &'static str, cure: &str, work: impl Future<Output = Result<((), String)>>) {
-        let quiet = Progress::new(true);
-        let mut checks = Checks::new(&quiet);
-        checks.step(name, cure, work).await;
-        self.all.extend(checks.all.into_iter().filter(|check| !check.told.is_empty()));
+        let (check, _) = make(&Progress::new(true), name, cure, work).await;
+        self.all.extend((!check.told.is_empty()).then_some(check));
     }
 
     /// Checks that need what has failed.
@@ -116,6 +103,29 @@ impl<'a> Checks<'a> {
     pub(super) fn skip(mut self, names: &[&'static str]) -> Vec<Check> {
         self.skip_more(names);
         self.all
+    }
+}
+
+/// Makes a check; what it yields, beside what it has seen.
+pub(super) async fn make<T>(
+    progress: &Progress,
+    name: &'static str,
+    cure: &str,
+    work: impl Future<Output = Result<(T, String)>>,
+) -> (Check, Option<T>) {
+    let (begun, task) = (Instant::now(), progress.task(name));
+    let outcome = work.await;
+    let seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    match outcome {
+        Ok((yielded, told)) => {
+            task.done(&told);
+            (Check { name, state: State::Passed, seconds, told, cure: None }, Some(yielded))
+        }
+        Err(error) => {
+            let told = format!("{error:#}");
+            task.say(&format!("✗ {told}"));
+            (Check { name, state: State::Failed, seconds, told, cure: Some(cure.to_owned()) }, None)
+        }
     }
 }
 

@@ -16,7 +16,7 @@ A certificate of a public authority is the better way: cert-manager with Let's E
 /// For each program, with the host in it.
 pub(super) fn by_hand(registry: &str) -> String {
     format!(
-        "`doks-harbor trust --write docker|containerd|podman|all` writes these files on this machine (as root; --for-me: for you alone).
+        "`doks-harbor trust --write docker|containerd|podman|all` writes these files on this machine (as root; --user: for you alone).
 By hand, with the authority at the end of this text as ca.crt:
 
 docker (at once, no restart)

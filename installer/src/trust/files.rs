@@ -87,7 +87,7 @@ impl Place {
         let mut written = Vec::new();
         for ((path, content), outcome) in wanted.into_iter().zip(found) {
             if outcome != Outcome::Same {
-                write(&path, &content).with_context(|| format!("{} cannot be written; --for-me needs no root", path.display()))?;
+                write(&path, &content).with_context(|| format!("{} cannot be written; --user needs no root", path.display()))?;
             }
             written.push(Written { path, outcome });
         }
