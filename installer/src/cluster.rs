@@ -5,6 +5,7 @@
 //! | `access` | the way in |
 //! | `check` | which cluster it is, and what we may do there |
 //! | `objects`, `diff` | what would change, and the change: server-side apply under one field manager ([`MANAGER`]) |
+//! | `exposure` | ingress classes, and the certificate of Harbor's name |
 //! | `lease` | one run at a time |
 //! | `vault` | the keyring's home |
 //! | `job` | what runs once, inside |
@@ -23,6 +24,7 @@ use kube::core::NamespaceResourceScope;
 mod access;
 pub mod check;
 mod diff;
+pub mod exposure;
 mod follow;
 pub mod forward;
 pub mod job;

@@ -3,12 +3,14 @@
 use serde::Serialize;
 
 use crate::checks::Report;
+use crate::cluster::exposure::Exposure;
 use crate::cluster::proxies::{Proxies, Proxy};
 use crate::harbor::system::Health;
 use crate::helm::Release;
 use crate::names::Names;
 use crate::observe::Observed;
 use crate::plan::{ClusterPlan, HarborPlan, Plan, Whole};
+use crate::preflight;
 use crate::spec::Spec;
 
 /// A certificate with so few days left is worth a word: whoever renews them by themselves does so with 30 left.
@@ -29,6 +31,9 @@ pub type Told<T> = Result<T, String>;
 pub struct Inside {
     /// The proxies.
     pub proxies: Proxies,
+    /// How Harbor is to be reached.
+    #[serde(skip)]
+    pub exposure: Told<Exposure>,
     /// Harbor's release.
     #[serde(serialize_with = "told")]
     pub release: Told<Option<Release>>,
@@ -47,7 +52,7 @@ pub(crate) fn told<T: Serialize, S: serde::Serializer>(what: &Told<T>, to: S) ->
 
 /// All that can be said of an installation.
 #[must_use]
-pub fn judge(spec: &Spec, cloud: &Observed, whole: &Whole, inside: Option<&Told<Inside>>) -> Report {
+pub fn judge(spec: &Spec, cloud: &Observed, whole: &Whole, inside: Option<&Told<Inside>>, now: i64) -> Report {
     let mut report = Report::default();
     drift(&mut report, &whole.cloud);
     leftovers(&mut report, cloud, &cloud.names);
@@ -57,6 +62,10 @@ pub fn judge(spec: &Spec, cloud: &Observed, whole: &Whole, inside: Option<&Told<
         Some(Ok(inside)) => {
             whole.cluster.iter().for_each(|plan| cluster(&mut report, plan));
             proxies(&mut report, &inside.proxies);
+            match &inside.exposure {
+                Ok(seen) => preflight::exposure::judge(&mut report, spec, seen, now),
+                Err(why) => report.warn("exposure", why, "the same as for the cluster"),
+            }
             whole.harbor.iter().for_each(|plan| release(&mut report, plan, &inside.release));
             match &inside.health {
                 Ok(health) if health.is_healthy() => report.good("harbor", health.to_string()),

@@ -12,6 +12,7 @@ use crate::spaces;
 use crate::spec::Spec;
 
 pub mod cluster;
+pub mod exposure;
 
 /// DigitalOcean's default limit for an account.
 const MOST_DATABASES: usize = 10;

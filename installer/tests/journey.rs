@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lab::harbor::Harbor;
-use lab::{Authority, Proxy, Redis};
+use lab::{Authority, Leaf, Proxy, Redis};
 use support::town::Town;
 use support::{Outcome, outcome};
 
@@ -141,6 +141,38 @@ async fn from_one_token_to_a_harbor_that_works_and_what_is_said_when_it_does_not
     journey.town.kubectl(&["delete", "daemonset", "redis-tls-proxy"]);
     let doctor = journey.run(&["doctor"]).await.ends_with(1);
     assert!(doctor.stdout.contains("is not deployed"), "{}", doctor.stdout);
+}
+
+#[tokio::test]
+#[ignore = "needs Kubernetes' programs, docker-registry and skopeo: make test-cluster"]
+async fn who_will_not_be_reached_hears_it_before_clients_do() {
+    let town = Town::new("exposed").await;
+    let spec = "harbor: {host: harbor.example.com, expose: ingress, ingress_class: exposed, tls_secret: harbor-tls}\n";
+    town.spec(&format!("proxy: {{image: 'proxy:1'}}\n{spec}"));
+    let preflight = async || town.desk.run(&["preflight", "--until", "harbor"]).await;
+    let told = preflight().await.ends_with(0);
+    for words in
+        ["! there is no ingress class exposed", "! the Secret harbor-tls (harbor.tls_secret) is not there yet", "kubectl create secret tls"]
+    {
+        assert!(told.stdout.contains(words), "{words}: {}", told.stdout);
+    }
+    let class =
+        r#"{"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "exposed"}, "spec": {"controller": "x/y"}}"#;
+    town.kubernetes.kubectl(&["apply", "--server-side", "--filename=-"], class).unwrap();
+    town.kubernetes.kubectl(&["create", "namespace", "exposed"], "").unwrap();
+    let put = |name: &str| {
+        let files =
+            Authority::new().unwrap().issue(&Leaf::server().names(&[name])).unwrap().write(town.desk.folder.path(), "site").unwrap();
+        town.kubectl(&["delete", "secret", "harbor-tls", "--ignore-not-found"]);
+        let (cert, key) = (format!("--cert={}", files.cert.display()), format!("--key={}", files.key.display()));
+        town.kubectl(&["create", "secret", "tls", "harbor-tls", &cert, &key]);
+    };
+    put("other.example.com");
+    let told = preflight().await.ends_with(3);
+    assert!(told.stdout.contains("is for other.example.com, and not for harbor.example.com"), "{}", told.stdout);
+    put("*.example.com");
+    let told = preflight().await.ends_with(0);
+    assert!(told.stdout.contains("✓ the ingress class exposed is there") && told.stdout.contains("ends in 36"), "{}", told.stdout);
 }
 
 #[tokio::test]

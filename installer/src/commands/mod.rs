@@ -260,10 +260,15 @@ async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
     }
 }
 
+/// Unix seconds.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// `2026-11-22`.
 fn today() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let days = i32::try_from(since.as_secs() / 86_400).unwrap_or(i32::MAX);
+    let days = i32::try_from(now() / 86_400).unwrap_or(i32::MAX);
     // 1970-01-01 is Julian day 2440588.
     time::Date::from_julian_day(days.saturating_add(2_440_588)).map_or_else(|_| String::new(), |date| date.to_string())
 }

@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 
-use super::{CHANGES, DONE, FAILED, PREFLIGHT, Tools, complain, keyring, show, today};
+use super::{CHANGES, DONE, FAILED, PREFLIGHT, Tools, complain, keyring, now, show, today};
 use crate::apply;
 use crate::checks::Report;
 use crate::cli::{Output, Plan, Preflight, Shared, Until};
 use crate::cluster::Cluster;
 use crate::cluster::check;
+use crate::cluster::exposure::Exposure;
 use crate::helm;
 use crate::keyring::Keyring;
 use crate::observe::{Observed, Sight, find_cluster, observe};
@@ -41,6 +42,12 @@ pub(super) async fn checked(shared: &Shared, tools: &Tools, sight: &Sight, until
         Err(error) => (Err(error), None),
     };
     preflight::cluster::judge(&mut report, &tools.spec, wanted, &seen);
+    if let (Ok(_), Some(cluster), Until::Harbor) = (&seen, &cluster, until) {
+        match Exposure::look(cluster, tools.spec.harbor.tls_secret.as_deref()).await {
+            Ok(seen) => preflight::exposure::judge(&mut report, &tools.spec, &seen, now()),
+            Err(why) => report.warn("exposure", format!("cannot be looked at: {why:#}"), "Harbor is installed all the same"),
+        }
+    }
     (report, cluster)
 }
 

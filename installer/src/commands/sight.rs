@@ -9,6 +9,7 @@ use super::plan::whole;
 use super::{Tools, cluster, harbor, keyring};
 use crate::cli::{Shared, Until};
 use crate::cluster::Cluster;
+use crate::cluster::exposure::Exposure;
 use crate::cluster::proxies::Proxies;
 use crate::doctor::{Inside, Told};
 use crate::harbor::system::Health;
@@ -52,8 +53,10 @@ async fn within(shared: &Shared, tools: &Tools, cloud: &Observed, keyring: Optio
     let cluster = cluster(shared, spec).await?;
     // Where nothing answers, one reason is enough.
     let whole = whole(tools, Some(&cluster), keyring, cloud, Until::Harbor).await?;
-    let (proxies, release, health) = tokio::join!(Proxies::look(&cluster), release(&cluster, spec), health(&cluster, spec));
-    Ok((whole, Inside { proxies: proxies?, release: told(release), health: told(health) }))
+    let exposure = Exposure::look(&cluster, spec.harbor.tls_secret.as_deref());
+    let (proxies, exposure, release, health) =
+        tokio::join!(Proxies::look(&cluster), exposure, release(&cluster, spec), health(&cluster, spec));
+    Ok((whole, Inside { proxies: proxies?, exposure: told(exposure), release: told(release), health: told(health) }))
 }
 
 async fn release(cluster: &Cluster, spec: &Spec) -> Result<Option<Release>> {
