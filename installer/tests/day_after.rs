@@ -259,6 +259,8 @@ async fn pull_secrets_go_where_pods_pull() {
 
     let report = desk.run(&pull).await.ends_with(0).json();
     assert_eq!(report["logins"].as_array().unwrap().iter().map(|login| login["what"].clone()).collect::<Vec<_>>(), ["created", "created"]);
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("cluster's own DNS") && notes.contains("unknown authority"), "what a kubelet would stumble over: {notes}");
     let secret = desk.get(&["secret", "-n", "one", "harbor-pull"]);
     assert_eq!(secret["type"], "kubernetes.io/dockerconfigjson");
     let config = BASE64_STANDARD.decode(secret["data"][".dockerconfigjson"].as_str().unwrap()).unwrap();

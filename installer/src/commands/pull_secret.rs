@@ -25,6 +25,8 @@ struct Report {
     /// `*`, or names with commas between them.
     projects: String,
     logins: Vec<Line>,
+    /// What is still in the way.
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -82,7 +84,7 @@ async fn to_file(shared: &Shared, at: &Reachable, terms: &Terms, path: &Path) ->
     let outcome = provide(at, terms, &file.robots(), found.as_ref(), async |login| file.keep(&at.registry, login)).await?;
     task.done(outcome.what);
     let line = Line { place: path.display().to_string(), outcome, service_accounts: Vec::new() };
-    Ok(Some(Report { registry: at.registry.clone(), projects: terms.scope(), logins: vec![line] }))
+    Ok(Some(Report { registry: at.registry.clone(), projects: terms.scope(), logins: vec![line], notes: Vec::new() }))
 }
 
 async fn to_namespaces(shared: &Shared, args: &cli::PullSecret, at: &Reachable, terms: &Terms) -> Result<Option<Report>> {
@@ -104,7 +106,7 @@ async fn to_namespaces(shared: &Shared, args: &cli::PullSecret, at: &Reachable, 
         task.done(outcome.what);
         logins.push(Line { place: room.path(), outcome, service_accounts });
     }
-    Ok(Some(Report { registry: at.registry.clone(), projects: terms.scope(), logins }))
+    Ok(Some(Report { registry: at.registry.clone(), projects: terms.scope(), logins, notes: at.obstacles() }))
 }
 
 /// The spec's; or, with a kubeconfig, any that there is.
@@ -129,6 +131,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "{}\n", table.trim_fmt())?;
         let projects = if self.projects == "*" { "all projects".to_owned() } else { self.projects.clone() };
-        writeln!(f, "May pull from {projects} at {}.", self.registry)
+        writeln!(f, "May pull from {projects} at {}.", self.registry)?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "\n! {note}"))
     }
 }

@@ -195,6 +195,29 @@ impl Reachable {
     }
 }
 
+impl Reachable {
+    /// What keeps the cluster's nodes from pulling here, whatever their credentials: they know neither the cluster's own names nor its authorities.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<String> {
+        let host = self.registry.split(':').next().unwrap_or_default();
+        let mut obstacles = Vec::new();
+        if host.ends_with(".svc") || host.ends_with(".svc.cluster.local") {
+            obstacles.push(format!(
+                "Nodes cannot pull from {}: they do not know names of the cluster's own DNS. Say harbor.expose and harbor.host in doks-harbor.yaml.",
+                self.registry
+            ));
+        }
+        if let Some(authority) = &self.authority {
+            obstacles.push(format!(
+                "Nodes refuse the certificate (x509: unknown authority) until they trust the authority of {}; `doks-harbor trust` tells how, and why a \
+                 public certificate is better.",
+                authority.source
+            ));
+        }
+        obstacles
+    }
+}
+
 /// `host` or `host:port`, as in an image's name.
 #[must_use]
 pub fn authority_of(url: &Url) -> Option<String> {
