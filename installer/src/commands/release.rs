@@ -102,8 +102,10 @@ fn wanted(spec: &Spec, facts: &Facts, keyring: Option<&Keyring>) -> Result<Value
         render::helm(spec, facts, given_values(spec)?.as_ref()).map_err(|problems| anyhow::anyhow!("{}", problems.join("\n")))?;
     let text = rendered.files.get("harbor/values.yaml").context("no values were rendered: this build is broken")?;
     let values: Value = serde_saphyr::from_str(text).context("the rendered values cannot be read: this build is broken")?;
-    let Some(keyring) = keyring else { return Ok(values) };
-    values_with_secrets(spec, keyring).map(|secret| secret.map_or(values.clone(), |secret| layered(values, &secret)))
+    match keyring.map(|keyring| values_with_secrets(spec, keyring)).transpose()?.flatten() {
+        Some(secret) => Ok(layered(values, &secret)),
+        None => Ok(values),
+    }
 }
 
 /// Beside the keyring's secrets, where an old chart needs it.

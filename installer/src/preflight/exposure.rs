@@ -29,13 +29,16 @@ fn class(report: &mut Report, wanted: Option<&str>, classes: &[(String, bool)]) 
     let there = if names.is_empty() { "there is none".to_owned() } else { format!("there are {}", names.join(", ")) };
     let cure = "install the controller (for example `helm upgrade --install ingress-nginx ingress-nginx --repo \
                 https://kubernetes.github.io/ingress-nginx`), or write harbor.ingress_class";
-    match wanted {
-        Some(name) if names.contains(&name) => report.good(GROUP, format!("the ingress class {name} is there")),
-        Some(name) => {
-            report.warn(GROUP, format!("there is no ingress class {name} ({there}), so nobody will lead clients to Harbor"), cure)
-        }
-        None if classes.iter().any(|(_, is_default)| *is_default) => report.good(GROUP, "there is a default ingress class"),
-        None => report.warn(GROUP, format!("no ingress class is the default ({there}), and harbor.ingress_class names none"), cure),
+    let (is_there, says) = match wanted {
+        Some(name) if names.contains(&name) => (true, format!("the ingress class {name} is there")),
+        Some(name) => (false, format!("there is no ingress class {name} ({there}), so nobody will lead clients to Harbor")),
+        None if classes.iter().any(|(_, is_default)| *is_default) => (true, "there is a default ingress class".to_owned()),
+        None => (false, format!("no ingress class is the default ({there}), and harbor.ingress_class names none")),
+    };
+    if is_there {
+        report.good(GROUP, says);
+    } else {
+        report.warn(GROUP, says, cure);
     }
 }
 
