@@ -10,7 +10,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Cluster, MANAGER, objects, problem};
 use crate::keyring::Keyring;
@@ -89,22 +89,39 @@ pub async fn is_left(cluster: &Cluster, keyring: &Keyring) -> Result<bool> {
 impl Held {
     /// Renews it until it is lost, and says how. Runs beside the work. Cancel-safe.
     pub async fn keep(&self) -> anyhow::Error {
-        let api = self.cluster.api::<Lease>();
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RENEW).await;
-            let version = self.version();
-            match api.replace(NAME, &params(), &lease(&self.holder, self.since, Some(version))).await {
-                Ok(lease) => {
-                    renewed = Instant::now();
-                    self.note(lease.metadata.resource_version.unwrap_or_default());
+            // A cluster that has fallen silent must not hold this up beyond the end of the Lease.
+            match timeout(RENEW, self.renew()).await {
+                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(false)) => return anyhow!("another doks-harbor has taken the Lease {NAME} over: this run has ended; run again"),
+                Ok(Err(error)) if renewed.elapsed() > DURATION => return self.cluster.told("renew the Lease doks-harbor")(error),
+                Err(_) if renewed.elapsed() > DURATION => {
+                    return anyhow!(
+                        "the cluster has not answered for {DURATION:?}, so another run may have begun: this one has ended; run again"
+                    );
                 }
-                Err(error) if problem::is_conflict(&error) || problem::is_missing(&error) => {
-                    return anyhow!("another doks-harbor has taken the Lease {NAME} over: this run has ended; run again");
-                }
-                Err(error) if renewed.elapsed() > DURATION => return self.cluster.told("renew the Lease doks-harbor")(error),
-                Err(_) => {}
+                Ok(Err(_)) | Err(_) => {}
             }
+        }
+    }
+
+    /// Whether it is still ours.
+    async fn renew(&self) -> kube::Result<bool> {
+        let api = self.cluster.api::<Lease>();
+        match api.replace(NAME, &params(), &lease(&self.holder, self.since, Some(self.version()))).await {
+            Ok(lease) => {
+                self.note(lease.metadata.resource_version.unwrap_or_default());
+                Ok(true)
+            }
+            // Perhaps by ourselves: a renewal whose answer was lost.
+            Err(error) if problem::is_conflict(&error) || problem::is_missing(&error) => {
+                let there = api.get_opt(NAME).await?.filter(|lease| holder_of(lease) == Some(&self.holder));
+                self.note(there.as_ref().and_then(|lease| lease.metadata.resource_version.clone()).unwrap_or_default());
+                Ok(there.is_some())
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -117,7 +134,7 @@ impl Held {
         match objects::remove(&self.cluster, &self.cluster.api::<Lease>(), "Lease doks-harbor", NAME, Some(version)).await {
             // A renewal may have been under way: look once, and delete it if it is still ours.
             Err(error) => match self.cluster.api::<Lease>().get_opt(NAME).await {
-                Ok(Some(there)) if there.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.holder) => {
+                Ok(Some(there)) if holder_of(&there) == Some(&self.holder) => {
                     let version = there.metadata.resource_version;
                     objects::remove(&self.cluster, &self.cluster.api::<Lease>(), "Lease doks-harbor", NAME, version).await
                 }
@@ -135,6 +152,10 @@ impl Held {
     fn note(&self, version: String) {
         *self.version.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = version;
     }
+}
+
+fn holder_of(lease: &Lease) -> Option<&String> {
+    lease.spec.as_ref()?.holder_identity.as_ref()
 }
 
 fn lease(holder: &str, since: Timestamp, version: Option<String>) -> Lease {
