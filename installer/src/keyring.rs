@@ -86,6 +86,12 @@ impl Entry {
         matches!(self, Self::SpacesRetiringKey | Self::HarborAdminNewPassword)
     }
 
+    /// Whether it is ever removed on purpose: what passes, and the key of a bucket that is gone. Of all others a copy that lacks them is damaged.
+    #[must_use]
+    pub const fn may_go(self) -> bool {
+        self.is_passing() || matches!(self, Self::SpacesAccessKey | Self::SpacesSecretKey)
+    }
+
     /// Its file in the folder.
     #[must_use]
     pub const fn file(self) -> &'static str {

@@ -225,6 +225,16 @@ async fn a_lost_laptop_loses_nothing_and_two_copies_are_not_guessed_between() {
     assert_eq!(town.versions(), before, "and nothing is made anew");
     assert_eq!(town.desk.cloud.api.world(|world| world.keys.len()), keys);
 
+    // A file that is gone is no wish: what encrypts Harbor's data is never made anew, and never taken out of the cluster.
+    let key = read("harbor-secret-key");
+    std::fs::remove_file(town.desk.path("doks-harbor.keyring/harbor-secret-key")).unwrap();
+    town.apply().await.ends_with(0);
+    assert_eq!(read("harbor-secret-key"), key);
+    town.kubectl(&["patch", "secret", "doks-harbor-keyring", "--type=merge", "--patch", r#"{"data":{"harbor-secret-key":null}}"#]);
+    town.apply().await.ends_with(0);
+    assert_eq!(read("harbor-secret-key"), key);
+    assert!(town.object("secret", "doks-harbor-keyring")["data"]["harbor-secret-key"].is_string());
+
     // Changed there alone: taken. Changed here alone: given. Changed in both: asked.
     let there = |value: &str| {
         let patch = json!({"stringData": {"harbor-core-secret": value}}).to_string();

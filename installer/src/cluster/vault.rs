@@ -76,7 +76,7 @@ pub fn differs(vault: Option<&Vault>, keyring: &Keyring) -> Result<Sync> {
         let folder = keyring.folder().display();
         bail!(
             "changed both in {folder} and in the cluster's Secret {NAME} since they were the same: {}; keep those of the cluster by deleting these \
-             files in {folder} together with .synced, or those of the folder by deleting the Secret",
+             files in {folder}, or those of the folder by deleting the Secret",
             files(&sync.conflicts)
         );
     }

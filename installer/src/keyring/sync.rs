@@ -37,8 +37,13 @@ pub fn compare(here: &Hashes, there: &Hashes, synced: &Hashes) -> Sync {
         if mine == theirs {
             continue;
         }
-        // What was never in both and is missing on one side is new on the other.
-        let to = if mine == last {
+        // What was never in both and is missing on one side is new on the other. And nobody removes what Harbor's data cannot be read without: it
+        // comes back from where it still is.
+        let is_damaged_here = mine.is_none() && !entry.may_go();
+        let is_damaged_there = theirs.is_none() && !entry.may_go();
+        let to = if is_damaged_there {
+            &mut sync.push
+        } else if is_damaged_here || mine == last {
             &mut sync.take
         } else if theirs == last {
             &mut sync.push
@@ -105,7 +110,7 @@ mod tests {
 
     #[test]
     fn who_has_changed_alone_is_followed_and_two_are_not_guessed_between() {
-        use Entry::{ClientPassword as A, PostgresPassword as B};
+        use Entry::{ClientPassword as A, PostgresPassword as B, SpacesRetiringKey as P};
         let of = |here: &[(Entry, &str)], there: &[(Entry, &str)], synced: &[(Entry, &str)]| {
             let sync = compare(&hashes(here), &hashes(there), &hashes(synced));
             (sync.take, sync.push, sync.conflicts)
@@ -117,8 +122,10 @@ mod tests {
         assert_eq!(of(&[(A, "2")], &[(A, "1")], &[(A, "1")]), (vec![], vec![A], vec![]));
         assert_eq!(of(&[(A, "2"), (B, "1")], &[(A, "3"), (B, "1")], &[(A, "1"), (B, "1")]), (vec![], vec![], vec![A]));
         assert_eq!(of(&[(A, "1")], &[(A, "2")], &[]), (vec![], vec![], vec![A]), "never the same");
-        assert_eq!(of(&[(A, "1")], &[], &[(A, "1")]), (vec![A], vec![], vec![]), "gone there, gone here");
-        assert_eq!(of(&[], &[(A, "1")], &[(A, "1")]), (vec![], vec![A], vec![]), "gone here, gone there");
+        assert_eq!(of(&[(A, "1")], &[], &[(A, "1")]), (vec![], vec![A], vec![]), "lost there, put back");
+        assert_eq!(of(&[], &[(A, "1")], &[(A, "1")]), (vec![A], vec![], vec![]), "lost here, fetched back");
+        assert_eq!(of(&[(P, "1")], &[], &[(P, "1")]), (vec![P], vec![], vec![]), "gone there, gone here");
+        assert_eq!(of(&[], &[(P, "1")], &[(P, "1")]), (vec![], vec![P], vec![]), "gone here, gone there");
     }
 
     #[test]
