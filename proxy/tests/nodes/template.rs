@@ -62,7 +62,7 @@ impl Template {
     pub(crate) fn read() -> Self {
         let daemon_set = &documents("daemonset.yaml")[0];
         let (rolling, pod) = (&daemon_set["spec"]["updateStrategy"]["rollingUpdate"], &daemon_set["spec"]["template"]["spec"]);
-        assert_eq!((&rolling["maxSurge"], &rolling["maxUnavailable"]), (&1.into(), &0.into()), "what the tests do in an update");
+        assert_eq!((&rolling["maxSurge"], &rolling["maxUnavailable"]), (&"10%".into(), &0.into()), "what the tests do in an update");
         let container = &pod["containers"][0];
         // The image's entry point is the program.
         assert_eq!(container["command"], Value::Null);
