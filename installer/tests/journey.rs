@@ -143,9 +143,10 @@ async fn from_one_token_to_a_harbor_that_works_and_what_is_said_when_it_does_not
     assert!(doctor.stdout.contains("is not deployed"), "{}", doctor.stdout);
 
     // The end of it, in order.
-    let refused = journey.run(&["destroy", "--proxy"]).await.ends_with(1);
+    let kubeconfig = journey.town.kubernetes.kubeconfig().display().to_string();
+    let refused = journey.run(&["destroy", "--proxy", "--kubeconfig", &kubeconfig]).await.ends_with(1);
     assert!(refused.stderr.contains("Harbor runs in the namespace journey (2 pods"), "{}", refused.stderr);
-    let gone = journey.run(&["destroy", "--harbor", "--proxy"]).await.ends_with(0);
+    let gone = journey.run(&["destroy", "--harbor", "--proxy", "--kubeconfig", &kubeconfig]).await.ends_with(0);
     assert!(gone.stdout.contains("dies") && gone.stdout.contains("Done."), "{}", gone.stdout);
     let left = journey.town.kubectl(&["get", "all,secrets", "--output=name"]);
     assert_eq!(left.trim(), "secret/doks-harbor-keyring", "what Harbor's data cannot be read without stays as long as the data");
