@@ -10,7 +10,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Cluster, MANAGER, objects, problem};
 use crate::keyring::Keyring;
@@ -93,19 +93,36 @@ impl Held {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RENEW).await;
-            let version = self.version();
-            match api.replace(NAME, &params(), &lease(&self.holder, self.since, Some(version))).await {
-                Ok(lease) => {
+            let renewal = lease(&self.holder, self.since, Some(self.version()));
+            match timeout(RENEW, api.replace(NAME, &params(), &renewal)).await {
+                Ok(Ok(lease)) => {
                     renewed = Instant::now();
                     self.note(lease.metadata.resource_version.unwrap_or_default());
                 }
-                Err(error) if problem::is_conflict(&error) || problem::is_missing(&error) => {
-                    return anyhow!("another doks-harbor has taken the Lease {NAME} over: this run has ended; run again");
+                Ok(Err(error)) if problem::is_conflict(&error) || problem::is_missing(&error) => {
+                    if !self.is_still_ours().await {
+                        return anyhow!("another doks-harbor has taken the Lease {NAME} over: this run has ended; run again");
+                    }
                 }
-                Err(error) if renewed.elapsed() > DURATION => return self.cluster.told("renew the Lease doks-harbor")(error),
-                Err(_) => {}
+                // Others may take it from now on, whether or not this one is heard.
+                _ if renewed.elapsed() <= DURATION => {}
+                Ok(Err(error)) => return self.cluster.told("renew the Lease doks-harbor")(error),
+                Err(_) => return anyhow!("the cluster did not answer for {DURATION:?}, and the Lease {NAME} has run out: run again"),
             }
         }
+    }
+
+    /// After a conflict: an own renewal whose answer was lost is none. While nobody answers, the next renewal tells.
+    async fn is_still_ours(&self) -> bool {
+        let there = timeout(RENEW, self.cluster.api::<Lease>().get_opt(NAME)).await;
+        let Ok(Ok(there)) = there else { return true };
+        let Some(Lease { metadata, spec: Some(spec) }) = there else { return false };
+        let since = spec.acquire_time.map(|since| since.0.as_microsecond());
+        let is_ours = spec.holder_identity.as_ref() == Some(&self.holder) && since == Some(self.since.as_microsecond());
+        if is_ours {
+            self.note(metadata.resource_version.unwrap_or_default());
+        }
+        is_ours
     }
 
     /// Gives it back. That it is somebody else's by now is no error.
