@@ -189,6 +189,27 @@ async fn a_run_that_is_stopped_gives_the_lease_back_and_one_that_loses_it_stops(
 
 #[tokio::test]
 #[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
+async fn a_plan_that_is_stopped_leaves_no_secret_behind() {
+    let town = Town::new("looks").await;
+    town.apply().await.ends_with(0);
+    let temporary = town.desk.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    for command in [&["plan", "--until", "proxy"] as &[&str], &["doctor"], APPLY] {
+        let frozen = town.desk.cloud.api.freeze(At::call("GET", "/v2/databases/*/firewall"), Moment::BeforeCommit);
+        let run = town.desk.command(command).env("TMPDIR", &temporary).spawn().unwrap();
+        frozen.reached().await;
+        let held = std::fs::read_dir(&temporary).unwrap().count();
+        assert!(command == APPLY || held > 0, "a copy of the keyring");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(run.id().unwrap()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        support::outcome(run).await.ends_with(130);
+        town.desk.cloud.api.thaw();
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{command:?}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
 async fn killed_in_the_middle_the_next_run_goes_on() {
     let town = Town::new("killed").await;
     let exists = |kind: &'static str, name: &'static str| {
