@@ -12,8 +12,8 @@ pub use day_after::{Days, HarborLogin, Open, PullSecret, Reach, Runtime, Smoke, 
 
 /// Installs Harbor on DigitalOcean Kubernetes, behind redis-tls-proxy.
 ///
-/// Provisions managed PostgreSQL, Valkey and a Spaces bucket for one DOKS cluster, and renders the proxy's configuration, Kubernetes manifests
-/// and Harbor's Helm values. Needs one DigitalOcean token; keeps no state file: every run looks at what is there.
+/// Provisions managed PostgreSQL, Valkey and a Spaces bucket for one DOKS cluster, runs the proxy on its nodes and installs Harbor with helm.
+/// Needs one DigitalOcean token; keeps no state file: every run looks at what is there.
 ///
 /// Begin with `doks-harbor init`, then `preflight`, `plan`, `apply`.
 #[derive(Debug, Parser)]

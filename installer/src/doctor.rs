@@ -40,6 +40,9 @@ pub struct Inside {
     /// Harbor by its own words.
     #[serde(serialize_with = "told")]
     pub health: Told<Health>,
+    /// Days that Harbor's own certificate has left; nothing where it is not in the cluster (a Gateway's).
+    #[serde(serialize_with = "told")]
+    pub certificate_days: Told<Option<i64>>,
 }
 
 /// What was told, or `{"error": why}`.
@@ -67,6 +70,10 @@ pub fn judge(spec: &Spec, cloud: &Observed, whole: &Whole, inside: Option<&Told<
                 Err(why) => report.warn("exposure", why, "the same as for the cluster"),
             }
             whole.harbor.iter().for_each(|plan| release(&mut report, plan, &inside.release));
+            // One of the user's own is judged with the exposure.
+            if spec.harbor.tls_secret.is_none() {
+                certificate(&mut report, &inside.certificate_days);
+            }
             match &inside.health {
                 Ok(health) if health.is_healthy() => report.good("harbor", health.to_string()),
                 Ok(health) => report.bad("harbor", health.to_string(), cure_of(health, spec)),
@@ -95,6 +102,10 @@ fn cluster(report: &mut Report, plan: &ClusterPlan) {
             "`doks-harbor apply` puts it there",
         );
     }
+    if let Some(job) = &plan.job {
+        report.bad(GROUP, format!("the database was not prepared: {job}"), APPLY);
+    }
+    plan.later.iter().for_each(|what| report.warn(GROUP, format!("not there yet: {what}"), APPLY));
     if plan.is_empty() && plan.refusals.is_empty() {
         report.good(GROUP, format!("what is ours in the namespace {} is as it should be", plan.namespace));
     }
@@ -213,6 +224,20 @@ fn release(report: &mut Report, plan: &HarborPlan, release: &Told<Option<Release
     }
 }
 
+/// The one that Harbor's clients see.
+fn certificate(report: &mut Report, days: &Told<Option<i64>>) {
+    const GROUP: &str = "harbor";
+    const CURE: &str = "with harbor.tls_secret: renew it there (cert-manager does). One that the chart made lasts a year and is made anew with each \
+                        `helm upgrade`; `doks-harbor trust` then tells the new authority";
+    match days {
+        Ok(None) => {}
+        Ok(Some(days)) if *days < 0 => report.bad(GROUP, "its certificate has expired", CURE),
+        Ok(Some(days)) if *days < CERTIFICATE_DAYS => report.bad(GROUP, format!("its certificate ends in {days} days"), CURE),
+        Ok(Some(days)) => report.good(GROUP, format!("its certificate is good for {days} days")),
+        Err(why) => report.warn(GROUP, format!("its certificate cannot be looked at: {why}"), "`doks-harbor smoke` tells more"),
+    }
+}
+
 /// Where to look, by what is not well.
 fn cure_of(health: &Health, spec: &Spec) -> String {
     let release = &spec.harbor.release;
@@ -223,5 +248,25 @@ fn cure_of(health: &Health, spec: &Spec) -> String {
     match health.ailing().next() {
         Some(component) => format!("`kubectl get pods --selector=release={release}` and `kubectl logs` of {}", component.name),
         None => format!("`kubectl get pods --selector=release={release}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_soon_and_what_was_not_done_is_told() {
+        let told = |days| {
+            let mut report = Report::default();
+            certificate(&mut report, &days);
+            report
+        };
+        assert!(told(Ok(None)).passed() && told(Ok(Some(CERTIFICATE_DAYS))).passed());
+        assert!(!told(Ok(Some(CERTIFICATE_DAYS - 1))).passed());
+        assert!(told(Ok(Some(-3))).to_string().contains("expired"));
+        let mut report = Report::default();
+        cluster(&mut report, &ClusterPlan { job: Some("the last one failed: exit code 1".to_owned()), ..ClusterPlan::default() });
+        assert!(!report.passed() && report.to_string().contains("the last one failed"), "{report}");
     }
 }

@@ -28,6 +28,18 @@ pub use release::Release;
 const OLDEST: (u32, u32) = (3, 8);
 /// For an answer that changes nothing. A chart may have to be fetched first.
 const ANSWER: Duration = Duration::from_secs(180);
+/// Of the environment, what would win over the file with the credentials: another server would get them, or one that nobody verifies.
+const OVERRIDES: [&str; 9] = [
+    "HELM_KUBECONTEXT",
+    "HELM_KUBETOKEN",
+    "HELM_KUBEAPISERVER",
+    "HELM_KUBECAFILE",
+    "HELM_KUBEINSECURE_SKIP_TLS_VERIFY",
+    "HELM_KUBETLS_SERVER_NAME",
+    "HELM_KUBEASUSER",
+    "HELM_KUBEASGROUPS",
+    "HELM_DEBUG",
+];
 /// Enough of what it says when it fails.
 const LAST_WORDS: u64 = 4096;
 
@@ -160,8 +172,9 @@ impl Helm {
     fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).arg("--namespace").arg(&self.namespace).arg("--kubeconfig").arg(self.kubeconfig.path());
-        // Both would win over the file.
-        command.env_remove("HELM_KUBECONTEXT").env_remove("HELM_KUBETOKEN").env_remove("HELM_DEBUG");
+        for name in OVERRIDES {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -284,4 +297,20 @@ fn succeeded(output: Output) -> Result<Vec<u8>> {
 #[must_use]
 pub fn values_files(out: &Path, secret: Option<PathBuf>) -> Vec<PathBuf> {
     std::iter::once(out.join("harbor/values.yaml")).chain(secret).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_leads_no_credentials_elsewhere() {
+        let kubeconfig = NamedTempFile::new().unwrap();
+        let helm = Helm { program: "helm".into(), version: String::new(), namespace: "harbor".to_owned(), kubeconfig };
+        let command = helm.command(&["list"]);
+        let removed: Vec<_> = command.as_std().get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name.to_owned()).collect();
+        for name in ["HELM_KUBEAPISERVER", "HELM_KUBETOKEN", "HELM_KUBEINSECURE_SKIP_TLS_VERIFY", "HELM_KUBECONTEXT"] {
+            assert!(removed.iter().any(|found| found == name), "{name}");
+        }
+    }
 }

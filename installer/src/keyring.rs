@@ -80,13 +80,13 @@ impl Entry {
         Self::HarborTokenKey,
     ];
 
-    /// There only while a rotation is under way; never in the cluster.
+    /// There only while a rotation is under way; in none of the Secrets that Harbor and the proxy read.
     #[must_use]
     pub const fn is_passing(self) -> bool {
         matches!(self, Self::SpacesRetiringKey | Self::HarborAdminNewPassword)
     }
 
-    /// Whether it is ever removed on purpose: what passes, and the key of a bucket that is gone. Of all others a copy that lacks them is damaged.
+    /// Whether it is ever taken away on purpose: when a rotation ends, or with its bucket.
     #[must_use]
     pub const fn may_go(self) -> bool {
         self.is_passing() || matches!(self, Self::SpacesAccessKey | Self::SpacesSecretKey)

@@ -114,6 +114,12 @@ async fn the_end_takes_what_can_be_made_again_and_the_keyring_goes_with_the_data
     town.kubectl(&["delete", "pod", "harbor-core"]);
     town.kubectl(&["create", "configmap", "somebodys"]);
 
+    // The last place of the key that Harbor's data was encrypted with.
+    town.kubectl(&["delete", "secret", "doks-harbor-keyring"]);
+    let told = destroy(&["--proxy", "--keyring", "elsewhere"]).await.ends_with(1);
+    assert!(told.stderr.contains("nothing was deleted: the Secret harbor-encryption"), "{}", told.stderr);
+    town.apply().await.ends_with(0);
+
     destroy(&["--proxy"]).await.ends_with(0);
     let left = || town.kubectl(&["get", "secrets,daemonsets,services,jobs,networkpolicies,leases", "--output=name"]);
     assert_eq!(left().trim(), "secret/doks-harbor-keyring");

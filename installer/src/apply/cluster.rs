@@ -17,7 +17,7 @@ use crate::cluster::objects::{self, Change};
 use crate::cluster::{Cluster, MANAGER, job, rollout, vault};
 use crate::database;
 use crate::facts::Facts;
-use crate::keyring::Keyring;
+use crate::keyring::{Entry, Keyring};
 use crate::observe::Observed;
 use crate::plan::ClusterPlan;
 use crate::progress::Progress;
@@ -76,6 +76,7 @@ pub async fn look(cluster: &Cluster, spec: &Spec, facts: Option<&Facts>, keyring
     let seen = objects::look(cluster, &wanted.objects).await?;
     plan.changes = seen.changes;
     plan.changes.extend(objects::unwanted(cluster, &wanted.objects, OURS).await?);
+    plan.refusals.extend(encrypted_otherwise(spec, &plan.changes));
     plan.refusals.extend(seen.conflicts);
     plan.notes.extend(seen.unknown_kinds.iter().map(|kind| format!("{kind}: this cluster does not know the kind, so it is left out")));
     plan.job = match job::state(cluster, &render::job::name(facts)).await? {
@@ -145,6 +146,9 @@ pub async fn refresh_secrets(cluster: &Cluster, spec: &Spec, keyring: &Keyring) 
     if !seen.conflicts.is_empty() {
         bail!("{}", seen.conflicts.join("\n"));
     }
+    if let Some(why) = encrypted_otherwise(spec, &seen.changes) {
+        bail!("{why}");
+    }
     let mut changed = Vec::new();
     // One that is not there is made by `apply`, which knows whether it is wanted.
     for change in seen.changes.iter().filter(|change| change.action == objects::Action::Change) {
@@ -152,6 +156,24 @@ pub async fn refresh_secrets(cluster: &Cluster, spec: &Spec, keyring: &Keyring) 
         changed.push(change.name.clone());
     }
     Ok(changed)
+}
+
+/// The key that Harbor encrypts with never changes: where the cluster has another one than the keyring, one of them reads nothing, and a person
+/// has to say which.
+fn encrypted_otherwise(spec: &Spec, changes: &[Change]) -> Option<String> {
+    let name = secrets::Use::Encryption.name(&spec.harbor.release);
+    let is_it = |change: &Change| {
+        let is_other = |line: &String| line == "data.secretKey: another value";
+        change.action == objects::Action::Change && change.kind == "Secret" && change.name == name && change.lines.iter().any(is_other)
+    };
+    let file = Entry::HarborSecretKey.file();
+    changes.iter().any(is_it).then(|| {
+        format!(
+            "the cluster's Secret {name} holds another secretKey than the keyring's {file}, and what Harbor has encrypted in its database can be \
+             read with one of them alone: if Harbor has been running with the cluster's, write that into {file} of the keyring; if that of the \
+             keyring is the right one, delete the Secret {name}; then run again"
+        )
+    })
 }
 
 /// Makes the namespace where it is missing. It is marked as ours, and stays whatever else is deleted.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -11,6 +11,9 @@ use crate::digitalocean::{Client, ClusterCredentials};
 
 /// Each call makes a new token in the account's list, which is why the life is short and the call is made once a run.
 pub(super) const LIFE: Duration = Duration::from_secs(3600);
+
+/// A server says nothing for so long: longer than a watch without events.
+const SILENCE: Duration = Duration::from_secs(290);
 
 /// A kubeconfig, with the context to use. Holds secrets: no `Debug`.
 #[derive(Clone)]
@@ -44,7 +47,15 @@ impl Access {
         if let Some(context) = context {
             kubeconfig.current_context = Some(context.to_owned());
         }
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await?;
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await?;
+        if config.accept_invalid_certs {
+            bail!(
+                "it says insecure-skip-tls-verify, and all secrets would go to a server that nobody has verified: take that out, and name its \
+                 certificate-authority"
+            );
+        }
+        // Without it, a server that has gone without a word would be waited for without end.
+        (config.read_timeout, config.reset_reader_on_write) = (Some(SILENCE), true);
         Ok(Self { kubeconfig, config })
     }
 
@@ -83,4 +94,23 @@ fn kubeconfig(credentials: &ClusterCredentials) -> Result<Kubeconfig> {
         "users": [{"name": "doks", "user": {"token": token.expose_secret()}}],
     });
     Ok(serde_json::from_value(text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_nobody_verifies_gets_nothing() {
+        let read = async |cluster: &str| {
+            let text = format!(
+                "{{apiVersion: v1, kind: Config, current-context: x, contexts: [{{name: x, context: {{cluster: x, user: x}}}}], users: \
+                 [{{name: x, user: {{token: t}}}}], clusters: [{{name: x, cluster: {{server: 'https://127.0.0.1:1'{cluster}}}}}]}}"
+            );
+            Access::of(serde_saphyr::from_str(&text).unwrap(), None).await
+        };
+        assert!(read("").await.is_ok());
+        let refused = read(", insecure-skip-tls-verify: true").await.err().unwrap();
+        assert!(refused.to_string().contains("insecure-skip-tls-verify"), "{refused}");
+    }
 }

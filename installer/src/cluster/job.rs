@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::follow::Followed;
 use super::rollout::reason::{self, Reason};
@@ -86,7 +86,7 @@ pub async fn state(cluster: &Cluster, name: &str) -> Result<State> {
 /// Job and Secret are left, and removed by the next run.
 pub async fn run(cluster: &Cluster, job: &OneShot, patience: Duration, obstacle: Duration, say: impl Fn(&str)) -> Result<Option<String>> {
     let name = &job.name;
-    remove(cluster, name, &say).await?;
+    timeout(patience, remove(cluster, name, &say)).await.map_err(|_| Late(name.clone(), patience))??;
     objects::remove(cluster, &cluster.api::<Secret>(), "Secret of the Job", job.secret, None).await?;
     let made = make(cluster, job).await?;
     let ended = async {

@@ -278,9 +278,10 @@ struct Conflict {
 }
 
 impl Conflict {
-    /// `kubectl edit`, `patch`, `set`, `scale`: a person's hand, which declares nothing that would last.
+    /// `kubectl edit`, `patch`, `set`, `scale`: a person's hand, which declares nothing that would last. `kubectl apply` does, by a pipeline say, and
+    /// would be back with the next run; without `--server-side` it writes, too.
     fn is_by_hand(&self) -> bool {
-        self.is_update && self.manager.starts_with("kubectl")
+        self.is_update && self.manager.starts_with("kubectl") && self.manager != "kubectl-client-side-apply"
     }
 }
 
@@ -319,10 +320,11 @@ mod tests {
         let status: Status = serde_json::from_value(serde_json::json!({"code": 409, "reason": "Conflict", "details": {"causes": [
             {"reason": "FieldManagerConflict", "message": "conflict with \"kubectl-edit\" using apps/v1 at 2026-01-01T00:00:00Z", "field": ".spec.x"},
             {"reason": "FieldManagerConflict", "message": "conflict with \"argocd\"", "field": ".spec.y"},
+            {"reason": "FieldManagerConflict", "message": "conflict with \"kubectl-client-side-apply\" using apps/v1", "field": ".spec.z"},
         ]}}))
         .unwrap();
         let found = conflicts(&status).unwrap();
-        assert!(found[0].is_by_hand() && !found[1].is_by_hand(), "{found:?}");
+        assert!(found[0].is_by_hand() && !found[1].is_by_hand() && !found[2].is_by_hand(), "{found:?}");
         assert!(told("DaemonSet x", &found[1..]).contains("spec.y belongs to \"argocd\""));
         assert_eq!(conflicts(&Status { details: None, ..status }), None);
     }

@@ -6,11 +6,12 @@
 //! ```
 
 use std::future::Future;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::render::{self, write};
-use super::{DONE, FAILED, PREFLIGHT, Tools, agreed, complain, plan, say, show, unless_stopped};
+use super::{DONE, FAILED, Interrupted, PREFLIGHT, Tools, agreed, complain, plan, say, show, unless_interrupted, unless_stopped};
 use crate::apply::cluster::{Deploy, Deployed, converge, ensure_namespace};
 use crate::apply::{Patience, Run, Temporary, apply};
 use crate::cli::{Apply, Output, Shared, Until};
@@ -19,52 +20,32 @@ use crate::cluster::{Cluster, vault};
 use crate::facts::Facts;
 use crate::keyring::{Entry, Keyring};
 use crate::observe::{Observed, Sight};
-use crate::plan::Plan;
+use crate::plan::{Plan, Whole};
 use crate::progress::Progress;
 use crate::spec::Spec;
 
 /// What is said when it is stopped.
 const NEXT: &str = "nothing is lost: run `doks-harbor apply` again, it goes on from here";
+/// For the Lease.
+const GIVE_BACK: Duration = Duration::from_secs(10);
+
+/// All that comes before anything is made.
+struct Begun {
+    cluster: Option<Cluster>,
+    observed: Observed,
+    whole: Whole,
+    held: Option<Held>,
+}
 
 pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
     let tools = Tools::new(shared)?;
     let mut keyring = Keyring::open(&shared.keyring)?;
-    let sight = Sight::look(&tools.client).await;
-    let (report, cluster) = plan::checked(shared, &tools, &sight, args.until).await;
-    if !report.passed() {
-        match shared.output {
-            Output::Text => complain(report.to_string().trim_end()),
-            Output::Json => show(Output::Json, &report)?,
-        }
-        return Ok(PREFLIGHT);
-    }
-    if let Some(cluster) = &cluster {
-        let taken = vault::pull(cluster, &mut keyring).await?;
-        if !taken.is_empty() {
-            complain(&format!("Taken from the cluster into {}: {}.", keyring.folder().display(), vault::files(&taken)));
-        }
-    }
-    let mut observed = sight.complete(&tools.client, &tools.s3, &tools.spec, Some(&keyring)).await?;
-    let whole = plan::whole(&tools, cluster.as_ref(), Some(&keyring), &observed, args.until).await?;
-    // A program is shown the end, or why there is none.
-    if shared.output == Output::Text || whole.is_refused() {
-        show(shared.output, &whole)?;
-    }
-    if whole.is_refused() {
-        return Ok(FAILED);
-    }
-    if !whole.is_empty() && !args.yes {
-        if shared.output == Output::Json {
-            complain(whole.to_string().trim_end());
-        }
-        agreed("Do this?").await?;
-        // Whoever was asked may have thought about it for an hour.
-        observed = plan::again(&tools, &keyring).await?;
-        let now = plan::whole(&tools, cluster.as_ref(), Some(&keyring), &observed, args.until).await?;
-        if serde_json::to_value(now)? != serde_json::to_value(&whole)? {
-            bail!("nothing was done: things have changed since this plan was made; run again to see the new one");
-        }
-    }
+    // Stopped here, too, it takes its temporary files with it: they hold credentials.
+    let begun = unless_interrupted(begin(shared, args, &tools, &mut keyring)).await;
+    let Begun { cluster, observed, whole, held } = match begun.ok_or(Interrupted(NEXT))?? {
+        Ok(begun) => begun,
+        Err(code) => return Ok(code),
+    };
     let progress = Progress::new(shared.quiet);
     let temporary = Temporary::default();
     let patience = Patience { online: args.timeout, poll: args.poll, ..Patience::default() };
@@ -76,13 +57,6 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
         progress: &progress,
         patience,
         temporary: &temporary,
-    };
-    let held = match &cluster {
-        Some(cluster) if !whole.is_empty() || lease::is_left(cluster, &keyring).await? => {
-            ensure_namespace(cluster).await?;
-            Some(lease::take(cluster, &keyring).await?)
-        }
-        _ => None,
     };
     let deploy = cluster.as_ref().map(|cluster| Deploy {
         cluster,
@@ -100,6 +74,54 @@ pub(super) async fn run(shared: &Shared, args: &Apply) -> Result<u8> {
         Output::Text => say(&done.told(args, &tools.spec, &keyring)),
     }
     Ok(DONE)
+}
+
+/// Or the exit code of a run that ends here, which has said why.
+async fn begin(shared: &Shared, args: &Apply, tools: &Tools, keyring: &mut Keyring) -> Result<Result<Begun, u8>> {
+    let sight = Sight::look(&tools.client).await;
+    let (report, cluster) = plan::checked(shared, tools, &sight, args.until).await;
+    if !report.passed() {
+        match shared.output {
+            Output::Text => complain(report.to_string().trim_end()),
+            Output::Json => show(Output::Json, &report)?,
+        }
+        return Ok(Err(PREFLIGHT));
+    }
+    if let Some(cluster) = &cluster {
+        let taken = vault::pull(cluster, keyring).await?;
+        if !taken.is_empty() {
+            complain(&format!("Taken from the cluster into {}: {}.", keyring.folder().display(), vault::files(&taken)));
+        }
+    }
+    let mut observed = sight.complete(&tools.client, &tools.s3, &tools.spec, Some(keyring)).await?;
+    let whole = plan::whole(tools, cluster.as_ref(), Some(keyring), &observed, args.until).await?;
+    // A program is shown the end, or why there is none.
+    if shared.output == Output::Text || whole.is_refused() {
+        show(shared.output, &whole)?;
+    }
+    if whole.is_refused() {
+        return Ok(Err(FAILED));
+    }
+    if !whole.is_empty() && !args.yes {
+        if shared.output == Output::Json {
+            complain(whole.to_string().trim_end());
+        }
+        agreed("Do this?").await?;
+        // Whoever was asked may have thought about it for an hour.
+        observed = plan::again(tools, keyring).await?;
+        let now = plan::whole(tools, cluster.as_ref(), Some(keyring), &observed, args.until).await?;
+        if serde_json::to_value(now)? != serde_json::to_value(&whole)? {
+            bail!("nothing was done: things have changed since this plan was made; run again to see the new one");
+        }
+    }
+    let held = match &cluster {
+        Some(cluster) if !whole.is_empty() || lease::is_left(cluster, keyring).await? => {
+            ensure_namespace(cluster).await?;
+            Some(lease::take(cluster, keyring).await?)
+        }
+        _ => None,
+    };
+    Ok(Ok(Begun { cluster, observed, whole, held }))
 }
 
 /// What a run came to.
@@ -142,7 +164,7 @@ async fn carry_out(
     let observed = crate::observe::observe(run.client, run.s3, run.spec, Some(run.keyring)).await?;
     let deployed = converge(deploy, &facts, &observed, may_write).await?;
     let health = match args.until {
-        Until::Harbor => Some(super::release::converge(run.spec, deploy.cluster, &facts, run.keyring, run.progress, args).await?),
+        Until::Harbor => Some(super::release::converge(deploy, &facts, args, may_write).await?),
         Until::Cloud | Until::Proxy => None,
     };
     Ok(Done { facts, deployed: Some(deployed), health })
@@ -157,11 +179,11 @@ pub(super) async fn unless_lost<T>(held: Option<&Held>, work: impl Future<Output
     }
 }
 
-/// Gives it back; that it cannot be is no reason to fail.
+/// Gives it back; that it cannot be is no reason to fail, nor to wait for long: Ctrl-C is not heard here.
 pub(super) async fn release(held: Option<Held>) {
-    if let Some(held) = held
-        && let Err(error) = held.release().await
-    {
+    let Some(held) = held else { return };
+    let released = tokio::time::timeout(GIVE_BACK, held.release()).await;
+    if let Err(error) = released.unwrap_or_else(|_| Err(anyhow!("the cluster does not answer"))) {
         complain(&format!("warning: the Lease {} is left, and runs out by itself: {error:#}", lease::NAME));
     }
 }

@@ -17,9 +17,10 @@ use crate::cluster::objects::Change;
 use crate::cluster::{Cluster, lease, vault};
 use crate::digitalocean::DatabaseCluster;
 use crate::helm::Helm;
-use crate::keyring::Keyring;
+use crate::keyring::{Entry, Keyring};
 use crate::observe::{Observed, bucket_name, observe};
 use crate::progress::Progress;
+use crate::render::secrets::Use;
 use crate::spec::Spec;
 
 /// What dies, what stays, and whether it is done.
@@ -71,6 +72,9 @@ pub(super) async fn run(shared: &Shared, args: &Destroy) -> Result<u8> {
             spec.harbor.release
         );
     }
+    if let Some(inside) = inside.as_ref().filter(|inside| proxy_dies(args) && !all_data_dies(spec, args) && !inside.has_vault) {
+        is_elsewhere(inside, spec, &keyring)?;
+    }
     let held = match &inside {
         Some(inside) if inside.has_vault || !inside.proxy.is_empty() => Some(lease::take(&inside.cluster, &keyring).await?),
         _ => None,
@@ -109,6 +113,22 @@ async fn look_inside(shared: &Shared, args: &Destroy, tools: &Tools, only_looks:
             Err(why.context("nothing was deleted: whether Harbor still runs is not known; --cloud-only leaves the cluster as it is"))
         }
     }
+}
+
+/// The keyring's home has been deleted: then the Secret made from it may be the last place of what Harbor's data cannot be read without.
+fn is_elsewhere(inside: &Inside, spec: &Spec, keyring: &Keyring) -> Result<()> {
+    let name = Use::Encryption.name(&spec.harbor.release);
+    let is_there = inside.proxy.iter().any(|change| change.kind == "Secret" && change.name == name);
+    if is_there && keyring.get(Entry::HarborSecretKey)?.is_none() {
+        bail!(
+            "nothing was deleted: the Secret {name} holds the key that Harbor's data was encrypted with, and neither the Secret {} nor the folder {} \
+             has it; write its secretKey into {} there first",
+            vault::NAME,
+            keyring.folder().display(),
+            Entry::HarborSecretKey.file()
+        );
+    }
+    Ok(())
 }
 
 /// Ours, and there.
@@ -217,7 +237,10 @@ async fn take_away(run: &Run<'_>, inside: &Inside, args: &Destroy) -> Result<()>
     if args.harbor {
         let task = run.progress.task("Harbor");
         let helm = Helm::find(&inside.cluster).await?;
-        if helm.release(release).await?.is_some() {
+        if let Some(there) = helm.release(release).await? {
+            if there.chart_version().is_none() {
+                bail!("the release {release} is of the chart {}, not of Harbor's: it is not taken away here", there.chart);
+            }
             task.say("helm uninstall");
             helm.uninstall(release, run.patience.online).await.with_context(|| format!("the release {release} is not gone"))?;
         }

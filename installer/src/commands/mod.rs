@@ -93,8 +93,8 @@ async fn dispatch(cli: Cli) -> Result<u8> {
     let shared = &cli.shared;
     match cli.command {
         Command::Init(args) => init::run(shared, &args).await,
-        Command::Preflight(args) => plan::preflight(shared, &args).await,
-        Command::Plan(args) => plan::plan(shared, &args).await,
+        Command::Preflight(args) => looking(plan::preflight(shared, &args)).await,
+        Command::Plan(args) => looking(plan::plan(shared, &args)).await,
         Command::Apply(args) => apply::run(shared, &args).await,
         Command::Status(args) => status::run(shared, &args).await,
         Command::Render(args) => render::run(shared, &args).await,
@@ -102,7 +102,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Trust(args) => trust::run(shared, &args).await,
         Command::PullSecret(args) => pull_secret::run(shared, &args).await,
         Command::Open(args) => open::run(shared, &args).await,
-        Command::Doctor(args) => doctor::run(shared, &args).await,
+        Command::Doctor(args) => looking(doctor::run(shared, &args)).await,
         Command::Database(args) => database::run(&args).await,
         Command::Rotate(args) => rotate::run(shared, &args).await,
         Command::Destroy(args) => destroy::run(shared, &args).await,
@@ -113,6 +113,11 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             Ok(DONE)
         }
     }
+}
+
+/// A command that changes nothing. Stopped, it takes its temporary files with it (helm's kubeconfig, a copy of the keyring): they hold secrets.
+async fn looking(work: impl Future<Output = Result<u8>>) -> Result<u8> {
+    unless_interrupted(work).await.unwrap_or_else(|| Err(Interrupted("nothing was changed").into()))
 }
 
 /// What most commands work with.

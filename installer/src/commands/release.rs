@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::complain;
 use super::render::{given_values, values_with_secrets};
+use crate::apply::cluster::Deploy;
 use crate::apply::harbor::Harbor;
 use crate::cli::Apply;
 use crate::cluster::Cluster;
@@ -15,7 +16,6 @@ use crate::harbor::reach::{self, Authority};
 use crate::helm::{Chart, Helm, Unusable, values_files};
 use crate::keyring::Keyring;
 use crate::plan::HarborPlan;
-use crate::progress::Progress;
 use crate::render::{self, CHART_REPOSITORY, helm_command, layered};
 use crate::spec::Spec;
 
@@ -57,22 +57,19 @@ fn usable(found: Result<Helm>, plan: &mut HarborPlan) -> Result<Option<Helm>> {
 ///
 /// # Errors
 /// When there is no helm, with the command to run by hand; what helm says; when Harbor is not well.
-pub(super) async fn converge(
-    spec: &Spec,
-    cluster: &Cluster,
-    facts: &Facts,
-    keyring: &Keyring,
-    progress: &Progress,
-    args: &Apply,
-) -> Result<String> {
+pub(super) async fn converge(deploy: &Deploy<'_>, facts: &Facts, args: &Apply, may_write: bool) -> Result<String> {
+    let Deploy { cluster, spec, keyring, progress, .. } = *deploy;
     let helm = Helm::find(cluster).await.with_context(|| {
         let by_hand = helm_command(spec, &args.out.display().to_string(), &keyring.folder().display().to_string());
         format!("everything but Harbor is done. By hand, it is installed with\n\n{by_hand}\n\n")
     })?;
     let values = wanted(spec, facts, Some(keyring))?;
-    if crate::apply::harbor::look(&helm, spec, &values).await?.is_some() {
+    if let Some(change) = crate::apply::harbor::look(&helm, spec, &values).await? {
+        if !may_write {
+            bail!("Harbor's release has changed since it was looked at ({change}); run again to see what is to be done now");
+        }
         let chart = args.chart.clone().map_or_else(|| Chart::Repository(CHART_REPOSITORY.to_owned()), Chart::File);
-        let values = values_files(&args.out, secret_values(keyring));
+        let values = values_files(&args.out, secret_values(spec, keyring));
         let harbor = Harbor { cluster, helm: &helm, spec, chart, values, progress, patience: args.harbor_timeout };
         harbor.converge().await?;
     }
@@ -88,7 +85,7 @@ async fn health(spec: &Spec, cluster: &Cluster) -> Result<String> {
     };
     match asked.await {
         Ok(health) if health.is_healthy() => Ok(health.to_string()),
-        Ok(health) => anyhow::bail!("Harbor is installed, and not well: {health}; `doks-harbor doctor` tells more"),
+        Ok(health) => bail!("Harbor is installed, and not well: {health}; `doks-harbor doctor` tells more"),
         Err(why) => {
             complain(&format!("warning: Harbor cannot be asked how it is: {why:#}"));
             Ok("not asked".to_owned())
@@ -108,8 +105,8 @@ fn wanted(spec: &Spec, facts: &Facts, keyring: Option<&Keyring>) -> Result<Value
     }
 }
 
-/// Beside the keyring's secrets, where an old chart needs it.
-fn secret_values(keyring: &Keyring) -> Option<PathBuf> {
-    let path: PathBuf = Path::new(keyring.folder()).join(render::secrets::VALUES_FILE);
-    path.exists().then_some(path)
+/// Beside the keyring's secrets, where an old chart needs it. One that a newer chart has left behind would put them into the release.
+fn secret_values(spec: &Spec, keyring: &Keyring) -> Option<PathBuf> {
+    render::secrets::as_values(spec.harbor.chart).next()?;
+    Some(Path::new(keyring.folder()).join(render::secrets::VALUES_FILE))
 }

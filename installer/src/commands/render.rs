@@ -100,7 +100,7 @@ fn whole(
     rendered.warnings.extend(try_out(facts, &budget, &Place::pod(&spec.namespace), complete)?);
     match keyring.map(|keyring| (keyring, secret_file(keyring))) {
         Some((keyring, Ok(Some((name, content))))) => keyring.put_file(name, &content)?,
-        Some((_, Ok(None))) => {}
+        Some((keyring, Ok(None))) => keyring.remove_file(secrets::VALUES_FILE)?,
         Some((_, Err(lacks))) => {
             rendered.warnings.push(format!("the keyring lacks {}: run `doks-harbor apply`, then render again", lacks.join(", ")));
         }

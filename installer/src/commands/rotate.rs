@@ -1,6 +1,6 @@
 //! `rotate`: a secret changed without anybody noticing.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::apply::{release, unless_lost};
 use super::{DONE, Tools, agreed, complain, say, unless_stopped, usage};
@@ -51,6 +51,9 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
         if let Some(cluster) = &cluster {
             // Before an old secret goes: the new one must not be in this folder alone.
             vault::push(cluster, &keyring).await?;
+            if args.finish {
+                is_known_there(refresh_secrets(cluster, spec, &keyring).await?)?;
+            }
         }
         change.await?;
         match &cluster {
@@ -66,6 +69,18 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
     }];
     told.extend(super::render::refresh_secret_files(spec, &keyring)?);
     self::told(shared, args, &told.join(" "))
+}
+
+/// Before the old key of the bucket goes: who has not been told of the new one yet would lose the bucket.
+fn is_known_there(changed: Vec<String>) -> Result<()> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "the old key stays: the cluster did not have the new one yet. {} Restart Harbor's registry (its pods read the Secret when they start), then \
+         run this again",
+        changed_there(&changed)
+    )
 }
 
 /// The cluster, if it can be used and is to be; why not is said, and what then is left to do comes at the end.
@@ -123,12 +138,40 @@ const fn words(args: &Rotate) -> (&'static str, &'static str) {
     }
 }
 
-/// Harbor's own user: needs no DigitalOcean.
+/// Harbor's own user: needs no DigitalOcean, but for the copy of the keyring in the cluster.
 async fn admin(shared: &Shared, args: &Rotate) -> Result<u8> {
     let harbor = args.harbor.as_deref().ok_or_else(|| usage("where is Harbor? say --harbor https://harbor.example.com"))?;
-    let keyring = Keyring::open(&shared.keyring)?;
-    harbor_admin::rotate(&http::client()?, harbor, &keyring).await?;
-    told(shared, args, "Harbor's admin has a new password; it is in the keyring as harbor-admin-password.")
+    let mut keyring = Keyring::open(&shared.keyring)?;
+    let tools = Tools::new(shared);
+    let cluster = match &tools {
+        Ok(tools) => in_reach(shared, args, tools).await,
+        Err(why) if !args.cloud_only => {
+            complain(&format!("warning: the cluster is left as it is: {why:#}"));
+            None
+        }
+        Err(_) => None,
+    };
+    let (Some(cluster), Ok(tools)) = (cluster, &tools) else {
+        harbor_admin::rotate(&http::client()?, harbor, &keyring).await?;
+        let next = "Harbor's admin has a new password; it is in the keyring as harbor-admin-password, and in this folder alone: `doks-harbor apply` \
+                    puts it into the cluster.";
+        return told(shared, args, next);
+    };
+    // Another machine may have changed it last.
+    vault::pull(&cluster, &mut keyring).await?;
+    let held = Some(lease::take(&cluster, &keyring).await?);
+    let work = async {
+        vault::push(&cluster, &keyring).await?;
+        harbor_admin::rotate(&http::client()?, harbor, &keyring).await?;
+        refresh_secrets(&cluster, &tools.spec, &keyring).await
+    };
+    let outcome = unless_lost(held.as_ref(), work).await;
+    release(held).await;
+    let told = format!(
+        "Harbor's admin has a new password; it is in the keyring as harbor-admin-password, and in the cluster. {}",
+        changed_there(&outcome?)
+    );
+    self::told(shared, args, told.trim_end())
 }
 
 /// What came of it, and what comes next.

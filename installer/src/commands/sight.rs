@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio::time::Instant;
 
+use super::apply::keyring_as_in;
 use super::plan::whole;
 use super::{Tools, cluster, harbor, keyring};
 use crate::cli::{Shared, Until};
@@ -12,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::cluster::exposure::Exposure;
 use crate::cluster::proxies::Proxies;
 use crate::doctor::{Inside, Told};
+use crate::harbor::reach;
 use crate::harbor::system::Health;
 use crate::helm::{Helm, Release};
 use crate::keyring::Keyring;
@@ -21,6 +24,8 @@ use crate::spec::Spec;
 
 /// Harbor looks at its components every ten seconds.
 const HEALTH: Duration = Duration::from_secs(15);
+/// Below the hour for which DigitalOcean lets us in.
+const FRESH: Duration = Duration::from_secs(45 * 60);
 
 /// What DigitalOcean tells, and what the cluster tells.
 pub(super) struct Sight {
@@ -31,32 +36,62 @@ pub(super) struct Sight {
     pub(super) inside: Option<Told<Inside>>,
 }
 
-/// Looks at everything once.
-///
-/// # Errors
-/// When DigitalOcean cannot be asked.
-pub(super) async fn look(shared: &Shared, tools: &Tools, cloud_alone: bool) -> Result<Sight> {
-    let keyring = keyring(shared)?;
-    let cloud = observe(&tools.client, &tools.s3, &tools.spec, keyring.as_ref()).await?;
-    let alone = || Whole { cloud: plan(&tools.spec, &cloud), cluster: None, harbor: None };
-    if cloud_alone {
-        return Ok(Sight { whole: alone(), cloud, inside: None });
-    }
-    match within(shared, tools, &cloud, keyring.as_ref()).await {
-        Ok((whole, inside)) => Ok(Sight { cloud, whole, inside: Some(Ok(inside)) }),
-        Err(why) => Ok(Sight { whole: alone(), cloud, inside: Some(Err(format!("{why:#}"))) }),
+/// The way into the cluster, kept between two looks: each new one is a token more in the account's list.
+#[derive(Default)]
+pub(super) struct Way(Option<(Cluster, Instant)>);
+
+impl Way {
+    async fn find(&mut self, shared: &Shared, spec: &Spec) -> Result<Cluster> {
+        if let Some((cluster, _)) = self.0.as_ref().filter(|(_, since)| since.elapsed() < FRESH) {
+            return Ok(cluster.clone());
+        }
+        let found = cluster(shared, spec).await?;
+        self.0 = Some((found.clone(), Instant::now()));
+        Ok(found)
     }
 }
 
-async fn within(shared: &Shared, tools: &Tools, cloud: &Observed, keyring: Option<&Keyring>) -> Result<(Whole, Inside)> {
+/// Looks at everything once, with the keyring as `apply` would have it: the folder may be older than the cluster's, or on another machine.
+///
+/// # Errors
+/// When DigitalOcean cannot be asked.
+pub(super) async fn look(shared: &Shared, tools: &Tools, cloud_alone: bool, way: &mut Way) -> Result<Sight> {
+    let here = keyring(shared)?;
+    let reached = async {
+        let cluster = way.find(shared, &tools.spec).await?;
+        let copy = keyring_as_in(&cluster, here.as_ref()).await?;
+        anyhow::Ok((cluster, copy))
+    };
+    let reached = if cloud_alone { None } else { Some(reached.await) };
+    let copy = reached.as_ref().and_then(|reached| reached.as_ref().ok()).and_then(|(_, copy)| copy.as_ref());
+    let keyring = copy.map(|(_, keyring)| keyring).or(here.as_ref());
+    let cloud = observe(&tools.client, &tools.s3, &tools.spec, keyring).await?;
+    let alone = || Whole { cloud: plan(&tools.spec, &cloud), cluster: None, harbor: None };
+    let seen = match &reached {
+        None => return Ok(Sight { whole: alone(), cloud, inside: None }),
+        Some(Ok((cluster, _))) => within(cluster, tools, &cloud, keyring).await.map_err(|why| format!("{why:#}")),
+        Some(Err(why)) => Err(format!("{why:#}")),
+    };
+    Ok(match seen {
+        Ok((whole, inside)) => Sight { cloud, whole, inside: Some(Ok(inside)) },
+        Err(why) => Sight { whole: alone(), cloud, inside: Some(Err(why)) },
+    })
+}
+
+async fn within(cluster: &Cluster, tools: &Tools, cloud: &Observed, keyring: Option<&Keyring>) -> Result<(Whole, Inside)> {
     let spec = &tools.spec;
-    let cluster = cluster(shared, spec).await?;
     // Where nothing answers, one reason is enough.
-    let whole = whole(tools, Some(&cluster), keyring, cloud, Until::Harbor).await?;
-    let exposure = Exposure::look(&cluster, spec.harbor.tls_secret.as_deref());
-    let (proxies, exposure, release, health) =
-        tokio::join!(Proxies::look(&cluster), exposure, release(&cluster, spec), health(&cluster, spec));
-    Ok((whole, Inside { proxies: proxies?, exposure: told(exposure), release: told(release), health: told(health) }))
+    let whole = whole(tools, Some(cluster), keyring, cloud, Until::Harbor).await?;
+    let exposure = Exposure::look(cluster, spec.harbor.tls_secret.as_deref());
+    let (proxies, exposure, release, health, days) = tokio::join!(
+        Proxies::look(cluster),
+        exposure,
+        release(cluster, spec),
+        health(cluster, spec),
+        reach::certificate_days(cluster, spec)
+    );
+    let (exposure, release, health, certificate_days) = (told(exposure), told(release), told(health), told(days));
+    Ok((whole, Inside { proxies: proxies?, exposure, release, health, certificate_days }))
 }
 
 async fn release(cluster: &Cluster, spec: &Spec) -> Result<Option<Release>> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::{Serialize, Serializer};
 
-use super::sight::{self, Sight};
+use super::sight::{self, Sight, Way};
 use super::{DONE, FAILED, Tools, say, show, unless_interrupted};
 use crate::cli::{Output, Shared, Status};
 use crate::cluster::proxies::{Proxies, Proxy};
@@ -49,9 +49,10 @@ fn inside<S: Serializer>(what: &Option<Told<Inside>>, to: S) -> std::result::Res
 
 pub(super) async fn run(shared: &Shared, args: &Status) -> Result<u8> {
     let tools = Tools::new(shared)?;
+    let mut way = Way::default();
     let watch = async {
         loop {
-            let seen = sight::look(shared, &tools, args.cloud).await?;
+            let seen = sight::look(shared, &tools, args.cloud, &mut way).await?;
             let report = report(&tools.spec, seen);
             match shared.output {
                 // One document a line, for whoever reads a stream of them.

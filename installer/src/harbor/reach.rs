@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
 use reqwest::Url;
 use rustls_pki_types::CertificateDer;
 
@@ -89,6 +90,17 @@ pub async fn certificate(cluster: &Cluster, spec: &Spec) -> Result<Option<Certif
     let Some(name) = secret(spec) else { return Ok(None) };
     let Some(pem) = in_secret(cluster, &name, "tls.crt").await? else { return Ok(None) };
     Ok(http::certificates(&pem).with_context(|| format!("tls.crt of the Secret {name}"))?.into_iter().next())
+}
+
+/// Days until that certificate ends; negative, it has.
+///
+/// # Errors
+/// As [`certificate`].
+pub async fn certificate_days(cluster: &Cluster, spec: &Spec) -> Result<Option<i64>> {
+    let Some(certificate) = certificate(cluster, spec).await? else { return Ok(None) };
+    let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).ok().context("Harbor's certificate is malformed")?;
+    let left = parsed.validity().not_after.timestamp().saturating_sub(Timestamp::now().as_second());
+    Ok(Some(left.div_euclid(86_400)))
 }
 
 async fn in_secret(cluster: &Cluster, name: &str, key: &str) -> Result<Option<Vec<u8>>> {

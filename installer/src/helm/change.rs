@@ -73,6 +73,15 @@ pub fn change(wanted: ChartVersion, values: &Value, there: Option<(&Release, &Va
              back with a backup of the database of before the upgrade"
         );
     }
+    let key = |values: &Value| values.get("secretKey").and_then(Value::as_str).map(str::to_owned);
+    if let (Some(before), Some(after)) = (key(live), key(values))
+        && before != after
+    {
+        bail!(
+            "the release {name} encrypts with another secretKey than the keyring's harbor-secret-key: with that, Harbor could not read what is in its \
+             database. Write the release's (`helm get values {name}`) into the keyring, and run again"
+        );
+    }
     let keys = differing(live, values);
     Ok(if from != wanted.to_string() {
         Some(Change::Upgrade { from: from.to_owned(), to: wanted.to_string(), keys })
@@ -155,6 +164,12 @@ mod tests {
 
     #[test]
     fn what_would_lose_something_is_refused() {
+        let of_an_old_chart = release("harbor-1.9.6", "deployed");
+        let wanted = ChartVersion { major: 1, minor: 9, patch: 6 };
+        let key = |key: &str| json!({ "secretKey": key });
+        let refused = change(wanted, &key("one"), Some((&of_an_old_chart, &key("other")))).unwrap_err().to_string();
+        assert!(refused.contains("harbor-secret-key") && !refused.contains("other\""), "{refused}");
+        assert_eq!(change(wanted, &key("one"), Some((&of_an_old_chart, &key("one")))).unwrap(), None);
         for (chart, status, word) in [
             ("harbor-1.19.0", "deployed", "forward only"),
             ("harbor-1.18.3", "pending-upgrade", "helm rollback harbor"),

@@ -2,6 +2,9 @@
 //!
 //! `.synced` in the folder holds the hash of each entry as it was last the same in both. Who differs from that has changed since: if only one
 //! side did, the other follows; if both did, nobody here can know which is right.
+//!
+//! That an entry is missing on one side is a change only where entries are taken away on purpose ([`Entry::may_go`]). Anything else that is
+//! missing was lost, by a hand or a half copy, and comes back from the other side: a loss must never reach the last copy.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +23,7 @@ pub type Hashes = BTreeMap<Entry, String>;
 /// Which entry goes which way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sync {
-    /// From the cluster to the folder; those that are gone there go here, too.
+    /// From the cluster to the folder; those that are gone there go here, too, if they may.
     pub take: Vec<Entry>,
     /// From the folder to the cluster.
     pub push: Vec<Entry>,
@@ -33,17 +36,18 @@ pub struct Sync {
 pub fn compare(here: &Hashes, there: &Hashes, synced: &Hashes) -> Sync {
     let mut sync = Sync::default();
     for entry in Entry::ALL {
-        let (mine, theirs, last) = (here.get(entry), there.get(entry), synced.get(entry));
+        // A folder with nothing in it but `.synced` (`rm folder/*`) has lost all of it.
+        let (mine, theirs, last) = (here.get(entry), there.get(entry), synced.get(entry).filter(|_| !here.is_empty()));
         if mine == theirs {
             continue;
         }
-        // What was never in both and is missing on one side is new on the other. And nobody removes what Harbor's data cannot be read without: it
-        // comes back from where it still is.
-        let is_damaged_here = mine.is_none() && !entry.may_go();
-        let is_damaged_there = theirs.is_none() && !entry.may_go();
-        let to = if is_damaged_there {
+        let is_lost = |side: Option<&String>| side.is_none() && !entry.may_go();
+        // What was never in both and is missing on one side is new on the other.
+        let to = if is_lost(mine) {
+            &mut sync.take
+        } else if is_lost(theirs) {
             &mut sync.push
-        } else if is_damaged_here || mine == last {
+        } else if mine == last {
             &mut sync.take
         } else if theirs == last {
             &mut sync.push
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn who_has_changed_alone_is_followed_and_two_are_not_guessed_between() {
-        use Entry::{ClientPassword as A, PostgresPassword as B, SpacesRetiringKey as P};
+        use Entry::{ClientPassword as A, PostgresPassword as B};
         let of = |here: &[(Entry, &str)], there: &[(Entry, &str)], synced: &[(Entry, &str)]| {
             let sync = compare(&hashes(here), &hashes(there), &hashes(synced));
             (sync.take, sync.push, sync.conflicts)
@@ -122,10 +126,23 @@ mod tests {
         assert_eq!(of(&[(A, "2")], &[(A, "1")], &[(A, "1")]), (vec![], vec![A], vec![]));
         assert_eq!(of(&[(A, "2"), (B, "1")], &[(A, "3"), (B, "1")], &[(A, "1"), (B, "1")]), (vec![], vec![], vec![A]));
         assert_eq!(of(&[(A, "1")], &[(A, "2")], &[]), (vec![], vec![], vec![A]), "never the same");
-        assert_eq!(of(&[(A, "1")], &[], &[(A, "1")]), (vec![], vec![A], vec![]), "lost there, put back");
-        assert_eq!(of(&[], &[(A, "1")], &[(A, "1")]), (vec![A], vec![], vec![]), "lost here, fetched back");
-        assert_eq!(of(&[(P, "1")], &[], &[(P, "1")]), (vec![P], vec![], vec![]), "gone there, gone here");
-        assert_eq!(of(&[], &[(P, "1")], &[(P, "1")]), (vec![], vec![P], vec![]), "gone here, gone there");
+    }
+
+    #[test]
+    fn what_is_lost_comes_back_and_only_what_may_go_goes() {
+        use Entry::{ClientPassword as A, HarborSecretKey as B, SpacesAccessKey as C};
+        let of = |here: &[(Entry, &str)], there: &[(Entry, &str)], synced: &[(Entry, &str)]| {
+            let sync = compare(&hashes(here), &hashes(there), &hashes(synced));
+            (sync.take, sync.push, sync.conflicts)
+        };
+        let (one, both) = ([(A, "1")], [(A, "1"), (B, "1")]);
+        assert_eq!(of(&both, &one, &both), (vec![], vec![B], vec![]), "the only copy that is left stays");
+        assert_eq!(of(&one, &both, &both), (vec![B], vec![], vec![]));
+        assert_eq!(of(&one, &[(A, "1"), (B, "2")], &both), (vec![B], vec![], vec![]), "nothing is no other opinion");
+        let all = [(A, "1"), (C, "1")];
+        assert_eq!(of(&all, &one, &all), (vec![C], vec![], vec![]), "gone there, gone here");
+        assert_eq!(of(&one, &all, &all), (vec![], vec![C], vec![]), "gone here, gone there");
+        assert_eq!(of(&[], &all, &all), (vec![A, C], vec![], vec![]), "`rm folder/*` leaves .synced");
     }
 
     #[test]
