@@ -32,6 +32,13 @@ pub fn judge(report: &mut Report, spec: &Spec, wanted: Option<&KubernetesCluster
             "the login needs the ClusterRole admin there, and to make the namespace the right to; or give another --kubeconfig",
         );
     }
+    if !names_registry(&spec.proxy.image) {
+        report.warn(
+            GROUP,
+            format!("proxy.image {} names no registry, so nodes look for it among Docker Hub's", spec.proxy.image),
+            "`make image` builds it; push it to a registry that the nodes may pull from, and write proxy.image: REGISTRY/redis-tls-proxy:TAG",
+        );
+    }
     if let Some(level) = &sight.pod_security {
         report.good(GROUP, format!("the namespace admits pods of the level {level}; the proxy's are of the strictest"));
     }
@@ -43,6 +50,11 @@ pub fn judge(report: &mut Report, spec: &Spec, wanted: Option<&KubernetesCluster
             "Prometheus' operator is not there: its objects are left out"
         },
     );
+}
+
+/// Whether the first part of an image's name is a host (distribution/reference): it has a dot or a port, or is `localhost`.
+fn names_registry(image: &str) -> bool {
+    image.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
 }
 
 fn identity(report: &mut Report, wanted: &KubernetesCluster, sight: &Sight) {
@@ -84,6 +96,16 @@ mod tests {
         let mut report = Report::default();
         judge(&mut report, &Spec::read("cluster: production").unwrap(), Some(&wanted), sight);
         report
+    }
+
+    #[test]
+    fn an_image_that_nodes_would_not_find_is_told() {
+        for name in ["registry.digitalocean.com/mine/redis-tls-proxy:1", "localhost/x", "10.0.0.1:5000/x@sha256:00"] {
+            assert!(names_registry(name), "{name}");
+        }
+        for name in ["redis-tls-proxy:0.1.0", "mine/redis-tls-proxy"] {
+            assert!(!names_registry(name), "{name}");
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ spaces:
 
 # The proxy on each node, between Harbor and the databases.
 proxy:
+  # Where nodes pull it from: `make image` builds it, you push it.
   # image: {image}
   # Only on the nodes of these pools; Harbor's pods must run there, too.
   # node_pools: [registry]
