@@ -66,7 +66,7 @@ async fn a_login_is_made_once_and_kept_while_it_works() {
     ];
     for spoil in spoil {
         let before = login(&visitor);
-        visitor.harbor.world(|world| spoil(world));
+        visitor.harbor.world(spoil);
         let report = visitor.json(OUT, 0).await;
         assert_eq!(outcome(&report), "renewed", "{report:#}");
         assert!(login(&visitor) != before && robots().len() == 1 && robots()[0].secret == login(&visitor).1);

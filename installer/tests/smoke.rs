@@ -58,7 +58,7 @@ async fn what_fails_is_named_with_its_cure_and_cleaned_up() {
     ];
     for (spoil, name, words) in table {
         let visitor = Visitor::new().await;
-        visitor.harbor.world(|world| spoil(world));
+        visitor.harbor.world(spoil);
         let report = visitor.json(&["smoke", "--timeout", "2s"], 1).await;
         assert_eq!(state(&report, name), "failed", "{report:#}");
         assert!(told(&report, name).contains(words), "{words} is not in {report:#}");

@@ -100,7 +100,7 @@ fn wanted(spec: &Spec, facts: &Facts, keyring: Option<&Keyring>) -> Result<Value
     let text = rendered.files.get("harbor/values.yaml").context("no values were rendered: this build is broken")?;
     let values: Value = serde_saphyr::from_str(text).context("the rendered values cannot be read: this build is broken")?;
     let Some(keyring) = keyring else { return Ok(values) };
-    values_with_secrets(spec, keyring).map(|secret| secret.map_or(values.clone(), |secret| layered(values, &secret)))
+    values_with_secrets(spec, keyring).map(|secret| secret.map_or_else(|| values.clone(), |secret| layered(values.clone(), &secret)))
 }
 
 /// Beside the keyring's secrets, where an old chart needs it. One that a newer chart has left behind would put them into the release.

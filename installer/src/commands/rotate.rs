@@ -52,7 +52,7 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
             // Before an old secret goes: the new one must not be in this folder alone.
             vault::push(cluster, &keyring).await?;
             if args.finish {
-                is_known_there(refresh_secrets(cluster, spec, &keyring).await?)?;
+                is_known_there(&refresh_secrets(cluster, spec, &keyring).await?)?;
             }
         }
         change.await?;
@@ -72,14 +72,14 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
 }
 
 /// Before the old key of the bucket goes: who has not been told of the new one yet would lose the bucket.
-fn is_known_there(changed: Vec<String>) -> Result<()> {
+fn is_known_there(changed: &[String]) -> Result<()> {
     if changed.is_empty() {
         return Ok(());
     }
     bail!(
         "the old key stays: the cluster did not have the new one yet. {} Restart Harbor's registry (its pods read the Secret when they start), then \
          run this again",
-        changed_there(&changed)
+        changed_there(changed)
     )
 }
 
