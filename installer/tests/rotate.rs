@@ -282,6 +282,11 @@ async fn the_admins_new_password_and_the_buckets_new_key_are_in_the_cluster_befo
     town.apply().await.ends_with(0);
     assert_eq!(read("harbor-admin-password"), harbor.state.lock().unwrap().password);
 
+    // Who cannot reach the cluster changes nothing that it would have to know.
+    let told = town.desk.run(&["rotate", "pg", "--yes", "--kubeconfig", "nowhere"]).await.ends_with(1);
+    assert!(told.stderr.contains("nothing was changed") && told.stderr.contains("--cloud-only"), "{}", told.stderr);
+    town.plan().await.ends_with(0);
+
     // A run that left the cluster alone (--cloud-only, as a desk says it): its registry knows the old key only, which stays.
     let old = read("spaces-access-key");
     town.desk.run(&["rotate", "spaces", "--yes"]).await.ends_with(0);
