@@ -189,6 +189,22 @@ async fn a_run_that_is_stopped_gives_the_lease_back_and_one_that_loses_it_stops(
 
 #[tokio::test]
 #[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
+async fn a_lease_that_has_moved_on_under_the_same_holder_is_not_lost() {
+    let town = Town::new("renewal").await;
+    let frozen = town.desk.cloud.api.freeze(At::call("POST", "/v2/databases"), Moment::BeforeCommit);
+    let run = town.desk.start(APPLY);
+    frozen.reached().await;
+    // As after a renewal whose answer was lost: another version than the one that is known.
+    town.kubectl(&["annotate", "lease", "doks-harbor", "moved=on"]);
+    let renewed = || town.object("lease", "doks-harbor")["metadata"]["annotations"]["moved"].is_null();
+    lab::until("it is renewed", Duration::from_secs(60), renewed).await.unwrap();
+    town.desk.cloud.api.thaw();
+    support::outcome(run).await.ends_with(0);
+    assert_eq!(town.object("lease", "doks-harbor"), Value::Null);
+}
+
+#[tokio::test]
+#[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
 async fn a_plan_that_is_stopped_leaves_no_secret_behind() {
     let town = Town::new("looks").await;
     town.apply().await.ends_with(0);

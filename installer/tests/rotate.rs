@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use lab::digitalocean::{At, Fake, Fault, Moment};
 use support::Desk;
+use support::town::Town;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -256,6 +257,44 @@ async fn the_admins_password_is_never_lost() {
     assert!(password() == kept() && kept() != "Theirs1234");
     assert!(!told.stdout.contains(&kept()) && !told.stderr.contains(&kept()));
     assert!(!desk.path("doks-harbor.keyring/harbor-admin-new-password").exists());
+}
+
+#[tokio::test]
+#[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
+async fn the_admins_new_password_and_the_buckets_new_key_are_in_the_cluster_before_the_old_ones_go() {
+    let town = Town::new("secrets").await;
+    town.apply().await.ends_with(0);
+    let kubeconfig = town.kubernetes.kubeconfig().display().to_string();
+    let read = |name: &str| town.desk.read(&format!("doks-harbor.keyring/{name}"));
+    let there = |secret: &str, key: &str| town.object("secret", secret)["data"][key].clone();
+    let harbor = Harbor::start(&read("harbor-admin-password")).await;
+    let rotate = async |what: &[&str]| town.desk.run(&[&["rotate"], what, &["--yes", "--kubeconfig", &kubeconfig]].concat()).await;
+
+    let before = there("harbor-admin", "HARBOR_ADMIN_PASSWORD");
+    let told = rotate(&["admin", "--harbor", &harbor.address]).await.ends_with(0);
+    assert!(told.stdout.contains("and in the cluster. Changed in the cluster: Secret harbor-admin"), "{}", told.stdout);
+    let after = there("harbor-admin", "HARBOR_ADMIN_PASSWORD");
+    assert_ne!(before, after);
+    assert_eq!(there("doks-harbor-keyring", "harbor-admin-password"), after);
+    assert_eq!(town.object("lease", "doks-harbor"), serde_json::Value::Null);
+    // Lost with its folder, all of it is known elsewhere.
+    std::fs::remove_dir_all(town.desk.path("doks-harbor.keyring")).unwrap();
+    town.apply().await.ends_with(0);
+    assert_eq!(read("harbor-admin-password"), harbor.state.lock().unwrap().password);
+
+    // Who cannot reach the cluster changes nothing that it would have to know.
+    let told = town.desk.run(&["rotate", "pg", "--yes", "--kubeconfig", "nowhere"]).await.ends_with(1);
+    assert!(told.stderr.contains("nothing was changed") && told.stderr.contains("--cloud-only"), "{}", told.stderr);
+    town.plan().await.ends_with(0);
+
+    // A run that left the cluster alone (--cloud-only, as a desk says it): its registry knows the old key only, which stays.
+    let old = read("spaces-access-key");
+    town.desk.run(&["rotate", "spaces", "--yes"]).await.ends_with(0);
+    let told = rotate(&["spaces", "--finish"]).await.ends_with(1);
+    assert!(told.stderr.contains("the old key stays") && told.stderr.contains("Secret harbor-spaces"), "{}", told.stderr);
+    assert!(is_known(&town.desk, &old));
+    rotate(&["spaces", "--finish"]).await.ends_with(0);
+    assert!(!is_known(&town.desk, &old));
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! The cluster's part of `destroy`: what is only for the proxy goes; what Harbor's data cannot be read without stays as long as the data does.
 
 use anyhow::Result;
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectMeta};
 
 use super::cluster::OURS;
 use crate::cluster::objects::{self, Change, removal};
@@ -58,8 +58,11 @@ async fn is_class_ours_alone(cluster: &Cluster) -> bool {
         return false;
     }
     let named = ListParams::default().labels("app.kubernetes.io/name=redis-tls-proxy");
+    let is_here = |metadata: &ObjectMeta| metadata.namespace.as_ref() == Some(&cluster.namespace);
     let sets = Api::<DaemonSet>::all(cluster.client.clone()).list_metadata(&named).await;
-    sets.is_ok_and(|sets| sets.items.iter().all(|set| set.metadata.namespace.as_ref() == Some(&cluster.namespace)))
+    let deployments = Api::<Deployment>::all(cluster.client.clone()).list_metadata(&named).await;
+    sets.is_ok_and(|sets| sets.items.iter().all(|set| is_here(&set.metadata)))
+        && deployments.is_ok_and(|all| all.items.iter().all(|one| is_here(&one.metadata)))
 }
 
 /// Takes them away.

@@ -1,6 +1,6 @@
 //! `rotate`: a secret changed without anybody noticing.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::apply::{release, unless_lost};
 use super::{DONE, Tools, agreed, complain, say, unless_stopped, usage};
@@ -24,7 +24,8 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
     let tools = Tools::new(shared)?;
     let (client, s3, spec) = (&tools.client, &tools.s3, &tools.spec);
     let mut keyring = Keyring::open(&shared.keyring)?;
-    let cluster = in_reach(shared, args, &tools).await;
+    let why_not = "nothing was changed: what the cluster has would stay the old one; --cloud-only leaves that to you";
+    let cluster = in_reach(shared, args, &tools).await.context(why_not)?;
     if let Some(cluster) = &cluster {
         vault::pull(cluster, &mut keyring).await?;
     }
@@ -52,7 +53,7 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
             // Before an old secret goes: the new one must not be in this folder alone.
             vault::push(cluster, &keyring).await?;
             if args.finish {
-                is_known_there(refresh_secrets(cluster, spec, &keyring).await?)?;
+                is_known_there(&refresh_secrets(cluster, spec, &keyring).await?)?;
             }
         }
         change.await?;
@@ -72,35 +73,25 @@ pub(super) async fn run(shared: &Shared, args: &Rotate) -> Result<u8> {
 }
 
 /// Before the old key of the bucket goes: who has not been told of the new one yet would lose the bucket.
-fn is_known_there(changed: Vec<String>) -> Result<()> {
+fn is_known_there(changed: &[String]) -> Result<()> {
     if changed.is_empty() {
         return Ok(());
     }
     bail!(
         "the old key stays: the cluster did not have the new one yet. {} Restart Harbor's registry (its pods read the Secret when they start), then \
          run this again",
-        changed_there(&changed)
+        changed_there(changed)
     )
 }
 
-/// The cluster, if it can be used and is to be; why not is said, and what then is left to do comes at the end.
-async fn in_reach(shared: &Shared, args: &Rotate, tools: &Tools) -> Option<Cluster> {
+/// The cluster, if it is to be used and there is something of ours in it.
+async fn in_reach(shared: &Shared, args: &Rotate, tools: &Tools) -> Result<Option<Cluster>> {
     if args.cloud_only {
-        return None;
+        return Ok(None);
     }
-    let look = async {
-        let cluster = super::reached(shared, tools).await?;
-        let is_used = has_namespace(&cluster).await?;
-        anyhow::Ok(is_used.then_some(cluster))
-    };
-    match look.await {
-        // Without the namespace there is nothing in it to be changed.
-        Ok(cluster) => cluster,
-        Err(why) => {
-            complain(&format!("warning: the cluster is left as it is: {why:#}"));
-            None
-        }
-    }
+    let cluster = super::reached(shared, tools).await?;
+    // Without the namespace there is nothing in it to be changed.
+    Ok(has_namespace(&cluster).await?.then_some(cluster))
 }
 
 /// What is left to do when the cluster's Secrets have been changed.
@@ -142,16 +133,17 @@ const fn words(args: &Rotate) -> (&'static str, &'static str) {
 async fn admin(shared: &Shared, args: &Rotate) -> Result<u8> {
     let harbor = args.harbor.as_deref().ok_or_else(|| usage("where is Harbor? say --harbor https://harbor.example.com"))?;
     let mut keyring = Keyring::open(&shared.keyring)?;
-    let tools = Tools::new(shared);
-    let cluster = match &tools {
-        Ok(tools) => in_reach(shared, args, tools).await,
-        Err(why) if !args.cloud_only => {
-            complain(&format!("warning: the cluster is left as it is: {why:#}"));
-            None
-        }
-        Err(_) => None,
+    let found = async {
+        let tools = Tools::new(shared)?;
+        anyhow::Ok(in_reach(shared, args, &tools).await?.map(|cluster| (cluster, tools)))
     };
-    let (Some(cluster), Ok(tools)) = (cluster, &tools) else {
+    let found = if args.cloud_only { Ok(None) } else { found.await };
+    // Both passwords are kept until the new one works, so this one can do without.
+    let found = found.unwrap_or_else(|why| {
+        complain(&format!("warning: the cluster is left as it is: {why:#}"));
+        None
+    });
+    let Some((cluster, tools)) = found else {
         harbor_admin::rotate(&http::client()?, harbor, &keyring).await?;
         let next = "Harbor's admin has a new password; it is in the keyring as harbor-admin-password, and in this folder alone: `doks-harbor apply` \
                     puts it into the cluster.";
