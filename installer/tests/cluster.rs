@@ -133,3 +133,22 @@ async fn the_end_takes_what_can_be_made_again_and_the_keyring_goes_with_the_data
     assert!(town.kubectl(&["get", "configmaps", "--output=name"]).contains("somebodys"), "the namespace, and what is in it, is not ours");
     assert!(town.desk.cloud.api.world(|world| world.databases.is_empty()));
 }
+
+#[tokio::test]
+#[ignore = "needs Kubernetes' programs, built with Go: make test-cluster"]
+async fn by_hand_the_secrets_are_the_same() {
+    let town = Town::new("by-script").await;
+    town.apply().await.ends_with(0);
+    let before = town.object("secret", "harbor-encryption");
+    let out = town.desk.path("doks-harbor.out");
+    let mut script = std::process::Command::new("sh");
+    script.arg(out.join("secrets.sh")).arg(town.desk.path("doks-harbor.keyring"));
+    let path = format!("{}:/usr/bin:/bin", town.kubernetes.tools().display());
+    script.env("PATH", path).env("KUBECONFIG", town.kubernetes.kubeconfig());
+    let ran = script.output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let after = town.object("secret", "harbor-encryption");
+    assert_eq!((&before["data"], &before["metadata"]["labels"]), (&after["data"], &after["metadata"]["labels"]));
+    let plan = town.plan().await;
+    assert_eq!(plan.code, Some(0), "{}", plan.stdout);
+}

@@ -17,7 +17,7 @@ const POOL_ID: &str = "doks.digitalocean.com/node-pool-id";
 const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
 
 /// What we write, and what is asked for when it fails.
-const NEEDED: [(&str, &str, &str); 9] = [
+const NEEDED: [(&str, &str, &str); 12] = [
     ("", "secrets", "patch"),
     ("", "configmaps", "patch"),
     ("", "services", "patch"),
@@ -25,6 +25,9 @@ const NEEDED: [(&str, &str, &str); 9] = [
     ("batch", "jobs", "create"),
     ("networking.k8s.io", "networkpolicies", "patch"),
     ("coordination.k8s.io", "leases", "create"),
+    ("batch", "jobs", "delete"),
+    ("", "secrets", "delete"),
+    ("", "pods", "list"),
     ("", "pods", "watch"),
     ("scheduling.k8s.io", "priorityclasses", "patch"),
 ];

@@ -20,7 +20,7 @@ use reason::Reason;
 /// What waiting will hardly cure is given so long, or the caller's patience where that is shorter.
 const OBSTACLE: Duration = Duration::from_secs(60);
 /// How often it is said that nothing moves, and events are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(5);
 /// Of a log, as many lines.
 const LOG_LINES: i64 = 5;
 /// So many nodes are named.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::complain;
 use super::render::{given_values, values_with_secrets};
 use crate::apply::cluster::Deploy;
 use crate::apply::harbor::Harbor;
@@ -86,10 +85,7 @@ async fn health(spec: &Spec, cluster: &Cluster) -> Result<String> {
     match asked.await {
         Ok(health) if health.is_healthy() => Ok(health.to_string()),
         Ok(health) => bail!("Harbor is installed, and not well: {health}; `doks-harbor doctor` tells more"),
-        Err(why) => {
-            complain(&format!("warning: Harbor cannot be asked how it is: {why:#}"));
-            Ok("not asked".to_owned())
-        }
+        Err(why) => Err(why.context("Harbor is installed, and cannot be asked how it is; `doks-harbor smoke` tells more")),
     }
 }
 

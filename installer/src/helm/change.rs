@@ -66,6 +66,12 @@ pub fn change(wanted: ChartVersion, values: &Value, there: Option<(&Release, &Va
             release.status
         );
     }
+    if service(values).is_some_and(|ours| service(live) != Some(ours)) {
+        let keeps = service(live).map_or_else(|| "in a database of its own".to_owned(), |host| format!("at {host}"));
+        bail!(
+            "the release {name} is a Harbor that doks-harbor has not installed: it keeps its tables {keeps}, and would find empty ones behind the              proxy. Choose another harbor.release or namespace; to move it, adopt its database and bucket in the spec, put its secretKey into the              keyring as harbor-secret-key, and uninstall the release first: its data stays"
+        );
+    }
     let before = ChartVersion::try_from(from.to_owned()).ok();
     if before.is_some_and(|before| before > wanted) {
         bail!(
@@ -92,6 +98,11 @@ pub fn change(wanted: ChartVersion, values: &Value, there: Option<(&Release, &Va
     } else {
         None
     })
+}
+
+/// The Service that leads to the database: the first part of its host.
+fn service(values: &Value) -> Option<&str> {
+    values.pointer("/database/external/host").and_then(Value::as_str).and_then(|host| host.split('.').next())
 }
 
 /// The keys at which two documents of values differ: names alone, for some values are secret.
@@ -160,6 +171,18 @@ mod tests {
         assert_eq!(upgrade, "upgrade chart 1.17.3 to 1.18.3, with other values: core.replicas, core.secret");
         let many: Value = (0..40).map(|number| (format!("key{number}"), json!(1))).collect::<serde_json::Map<_, _>>().into();
         assert_eq!(differing(&many, &json!({})).last().unwrap(), "28 more");
+    }
+
+    #[test]
+    fn a_harbor_of_others_is_not_led_to_empty_tables() {
+        let at = |host: &str| json!({"database": {"external": {"host": host}}});
+        let ours = at("redis-proxy.harbor.svc.cluster.local");
+        let there = release("harbor-1.18.3", "deployed");
+        for theirs in [at("private-pg.db.ondigitalocean.com"), json!({"database": {"type": "internal"}}), Value::Null] {
+            let refused = change(WANTED, &ours, Some((&there, &theirs))).unwrap_err().to_string();
+            assert!(refused.contains("harbor-secret-key"), "{refused}");
+        }
+        assert!(change(WANTED, &ours, Some((&there, &at("redis-proxy")))).unwrap().is_some(), "an older rendering of ours");
     }
 
     #[test]

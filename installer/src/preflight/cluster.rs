@@ -64,9 +64,9 @@ fn identity(report: &mut Report, wanted: &KubernetesCluster, sight: &Sight) {
     }
     let (name, id) = (&wanted.name, &wanted.id);
     if sight.nodes == 0 {
-        return report.warn(
+        return report.bad(
             GROUP,
-            format!("has no nodes, so nobody can tell whether it is {name}"),
+            format!("has no nodes, so nobody can tell whether it is {name}, and secrets would go there"),
             "give it a node: the proxy needs one, too",
         );
     }
@@ -115,7 +115,7 @@ mod tests {
         assert!(judged(&Ok(sight("pool-1"))).passed());
         let other = judged(&Ok(sight("pool-2")));
         assert!(!other.passed() && other.to_string().contains("https://there is not production"), "{other}");
-        assert!(judged(&Ok(Sight::default())).passed(), "an empty cluster may be it");
+        assert!(!judged(&Ok(Sight::default())).passed(), "an empty cluster may be another");
         let weak = judged(&Ok(Sight { forbidden: vec!["patch secrets".to_owned()], ..sight("pool-1") }));
         assert!(!weak.passed() && weak.to_string().contains("patch secrets"), "{weak}");
         let silent = judged(&Err(anyhow!("does not answer")));

@@ -20,7 +20,7 @@ const DEADLINE_SECONDS: u32 = 600;
 #[must_use]
 pub fn name(facts: &Facts) -> String {
     let postgres = &facts.postgres;
-    let of = format!("{} {} {}", postgres.id, postgres.user, database(postgres));
+    let of = format!("{} {} {} {}", postgres.id, postgres.user, database(postgres), facts.valkey.id);
     let hash: String = digest(&SHA256, of.as_bytes()).as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     format!("{SECRET}-{hash}")
 }

@@ -110,6 +110,8 @@ fn daemon_set(object: &mut Value, spec: &Spec, facts: &Facts, configuration: &st
     put(object, "/spec/template/metadata/annotations/doks-harbor~1configuration", sum.into())?;
     if let Some(affinity) = affinity(&spec.proxy.node_pools) {
         put(object, &format!("{pod}/affinity"), affinity)?;
+        // Whoever names a pool means all of its nodes, also those that a taint keeps for few.
+        put(object, &format!("{pod}/tolerations"), json!([{"operator": "Exists"}]))?;
     }
     Ok(())
 }

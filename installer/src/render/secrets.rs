@@ -213,7 +213,8 @@ secret() {{
   name=$1
   shift
   # Server-side: else a copy of each secret would be kept in an annotation.
-  kubectl create secret generic \"$name\" --namespace {namespace} \"$@\" --dry-run=client --output=yaml |
+  kubectl create secret generic \"$name\" --type=Opaque --namespace {namespace} \"$@\" --dry-run=client --output=yaml |
+    kubectl label --local --filename=- --output=yaml app.kubernetes.io/managed-by=doks-harbor app.kubernetes.io/part-of=harbor |
     kubectl apply --server-side --force-conflicts --field-manager=doks-harbor --filename=-
 }}
 
