@@ -84,8 +84,9 @@ pub(super) struct Running {
 
 /// In a thread of its own.
 pub(super) fn start(shared: Arc<Shared>) -> Result<Running> {
-    let port = crate::free_port()?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).context("the fake DigitalOcean cannot listen")?;
+    // The kernel's choice: between a look for a free port and its use somebody else may take it.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("the fake DigitalOcean cannot listen")?;
+    let port = listener.local_addr()?.port();
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stopped) = oneshot::channel();
