@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
 use crate::apply::{Temporary, is_late};
@@ -267,8 +268,7 @@ async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
 
 /// Unix seconds.
 fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    Timestamp::now().as_second()
 }
 
 /// `2026-11-22`.
