@@ -1,25 +1,23 @@
 //! The built program, a folder of its own, and a cloud that it takes for DigitalOcean.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests; not each test uses all")]
 
+#[path = "../outcome/mod.rs"]
+mod outcome;
 pub(crate) mod town;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use lab::Authority;
 use lab::cloud::Cloud;
 use lab::digitalocean::{Builder, CLUSTER_NAME, Fake};
+pub(crate) use outcome::{Outcome, outcome};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
 
 /// Of the databases' certificates.
 static AUTHORITY: OnceLock<String> = OnceLock::new();
-
-/// For a whole run on a slow machine.
-const LONG: Duration = Duration::from_secs(120);
 
 /// Where one user sits.
 pub(crate) struct Desk {
@@ -34,26 +32,6 @@ pub(crate) struct Desk {
 pub(crate) struct End {
     pub(crate) state: serde_json::Value,
     pub(crate) buckets: Vec<(String, Vec<String>, bool)>,
-}
-
-/// What a run came to.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Outcome {
-    #[track_caller]
-    pub(crate) fn ends_with(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
-        self
-    }
-
-    pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
-    }
 }
 
 impl Desk {
@@ -185,18 +163,6 @@ fn alone(arguments: &[&str]) -> &'static [&'static str] {
         Some(&"rotate" | &"destroy") if !arguments.contains(&"--kubeconfig") => &["--cloud-only"],
         _ => &[],
     }
-}
-
-pub(crate) async fn outcome(child: Child) -> Outcome {
-    let output = timeout(LONG, child.wait_with_output()).await.expect("it does not end").unwrap();
-    let outcome = Outcome {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    };
-    assert!(!format!("{}{}", outcome.stdout, outcome.stderr).contains('\u{1b}'), "colours without a terminal: {outcome:?}");
-    assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
-    outcome
 }
 
 /// Whether a file of this name is below the folder.
