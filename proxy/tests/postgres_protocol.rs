@@ -9,6 +9,8 @@
     reason = "helpers of tests may say what they expect too"
 )]
 
+#[path = "postgres_protocol/columns.rs"]
+mod columns;
 #[path = "postgres_protocol/copies.rs"]
 mod copies;
 #[path = "postgres_protocol/deallocate.rs"]

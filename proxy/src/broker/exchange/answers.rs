@@ -206,8 +206,16 @@ impl Exchange<'_> {
                 _ => None,
             },
             b'2' => matches!(self.server.replies.first(), Some(Expect::Bind(..))).then_some(true),
+            b't' if matches!(self.server.replies.first(), Some(Expect::Columns(_))) => return Ok(false),
             b'n' | b'T' => match self.server.replies.first() {
-                Some(Expect::DescribePortal | Expect::DescribeStatement(_)) => Some(true),
+                Some(Expect::DescribePortal(place) | Expect::DescribeStatement(place)) => {
+                    place.inspect(|place| self.described(*place, kind, body, false));
+                    Some(true)
+                }
+                Some(Expect::Columns(place)) => {
+                    self.described(*place, kind, body, true);
+                    Some(false)
+                }
                 _ => return self.passes(kind),
             },
             b'C' | b'I' | b's' => match self.server.replies.first() {

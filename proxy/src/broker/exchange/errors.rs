@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::answers::Said;
 use super::replies::{Expect, Follow, Undo};
+use super::shapes::CHANGED;
 use super::statements::Statement;
 use super::wire::OUR_NAME;
 use super::{Exchange, Unit};
@@ -26,13 +27,14 @@ impl Exchange<'_> {
         if matches!(self.server.replies.first(), None | Some(Expect::Query(_) | Expect::Function)) {
             return true;
         }
-        if let Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) = self.server.replies.first() {
+        if let Some(number) = self.server.replies.first().and_then(Expect::statement)
+            && (code == "26000" || code == "0A000")
+        {
             // It is not what it was, or not there: next time it is prepared anew.
-            if code == "26000" || code == "0A000" {
-                self.server.prepared.remove(*number);
-                self.server.unnamed = self.server.unnamed.filter(|(unnamed, _)| unnamed != number);
-            }
+            self.server.prepared.remove(number);
+            self.server.unnamed = self.server.unnamed.filter(|(unnamed, _)| *unnamed != number);
         }
+        let has_changed = code == "26000" && matches!(self.server.replies.first(), Some(Expect::Changed));
         let text = self.in_the_clients_words(code, body);
         let (mut skipped, has_sync) = self.server.replies.skip_to_sync();
         if let Some(Expect::Parse { undo: Undo::Name(name, was) | Undo::NameAndPlace(name, was, _), .. }) = skipped.last_mut()
@@ -46,6 +48,10 @@ impl Exchange<'_> {
         }
         self.server.skipping = !has_sync;
         match text {
+            _ if has_changed => {
+                reply::message(&mut said.before, b'E', |error| error.extend_from_slice(CHANGED));
+                false
+            }
             Some(text) => {
                 reply::with_text(&mut said.before, body, &text);
                 false
@@ -58,11 +64,11 @@ impl Exchange<'_> {
     fn in_the_clients_words(&self, code: &str, body: &[u8]) -> Option<Vec<u8>> {
         let name: &[u8] = match self.server.replies.first() {
             Some(Expect::Parse { theirs: true, undo: Undo::Duplicate(refused) }) if code == "42P05" => &refused.0,
-            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => {
-                let lost = || self.client.lost.iter().find(|(lost, _)| lost == number).map(|(_, name)| &**name);
-                self.client.names.name_of(*number).or_else(lost)?
+            first => {
+                let number = first.and_then(Expect::statement)?;
+                let lost = || self.client.lost.iter().find(|(lost, _)| *lost == number).map(|(_, name)| &**name);
+                self.client.names.name_of(number).or_else(lost)?
             }
-            _ => return None,
         };
         let text = reply::field(body, b'M')?;
         let begin = text.windows(OUR_NAME.len()).position(|window| window == OUR_NAME)?;
@@ -134,12 +140,11 @@ impl Exchange<'_> {
     /// The first thing that the client's only batch meets is a statement whose tables have changed since it was prepared here, by others
     /// perhaps, or that is gone. The client has heard nothing, and nothing has been done: the batch is sent again, with the statement prepared anew.
     pub(super) fn is_stale(&self, body: &[u8]) -> bool {
-        // Only for who has parsed it since it was last known to be good: others may know what it was, and must hear that it is not that any more.
-        let number = match self.server.replies.iter().find(|expect| !matches!(expect, Expect::Parsed(_) | Expect::Closed(_))) {
-            Some(Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number))) => *number,
-            _ => return false,
-        };
-        let is_fresh = self.client.names.named_at(number) > self.server.prepared.used_before(number);
+        // Only for who has parsed it since it was last known to be good, and was not told its columns since: others must hear that it is not that any more.
+        let first = self.server.replies.iter().find(|expect| !matches!(expect, Expect::Parsed(_) | Expect::Closed(_)));
+        let Some(number) = first.and_then(Expect::statement) else { return false };
+        let is_fresh =
+            self.client.names.told(number).is_none() && self.client.names.named_at(number) > self.server.prepared.used_before(number);
         if self.server.unit_state != Unit::Whole || self.server.answered || self.server.status != b'I' {
             return false;
         }
@@ -155,8 +160,8 @@ impl Exchange<'_> {
     pub(super) fn begin_again(&mut self) {
         let (skipped, _) = self.server.replies.skip_to_sync();
         for expect in skipped {
-            if let Expect::Bind(Some(number), _) | Expect::DescribeStatement(Some(number)) = &expect {
-                self.server.prepared.remove(*number);
+            if let Some(number) = expect.statement() {
+                self.server.prepared.remove(number);
                 self.server.unnamed = None;
             }
             self.take_back_expect(expect);

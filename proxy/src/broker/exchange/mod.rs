@@ -20,9 +20,11 @@ pub mod fuzz;
 mod idle;
 mod naming;
 mod plain;
+mod prepared;
 mod replies;
 mod requests;
 mod settings;
+mod shapes;
 mod statements;
 mod wire;
 
@@ -36,9 +38,10 @@ pub use plain::Plain;
 pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
-use self::replies::{Done, Expect, Follow, Replies, Undo};
+use self::prepared::Prepared;
+use self::replies::{Done, Expect, Follow, Place, Replies, Undo};
 use self::requests::Passing;
-use self::statements::{Names, Prepared};
+use self::statements::Names;
 use self::wire::{Target, message_with_rest};
 use super::params::Params;
 use crate::postgres::traces::Traces;
@@ -113,6 +116,8 @@ pub struct Server {
     prepared: Prepared,
     /// The statement that the connection's unnamed one is, and the batch in which it was sent.
     unnamed: Option<(u64, u64)>,
+    /// The portal that was bound last, and what of.
+    portal: Option<(Box<[u8]>, Place)>,
     /// Names of statements that nobody will use: to be closed.
     orphans: Vec<u32>,
     /// The server has said its last word.
@@ -223,6 +228,7 @@ impl Server {
             replies: Replies::default(),
             prepared: Prepared::new(limit),
             unnamed: None,
+            portal: None,
             orphans: Vec::new(),
             ended: false,
             returns: false,
@@ -296,16 +302,21 @@ impl Server {
         self.replies.len() >= MAX_OWED || self.up.len() >= MAX_FULL || self.has_to_settle()
     }
 
-    /// What is sent now could run under settings that are not the client's.
+    /// What is sent now could run under settings that are not the client's, or give rows that are not what it was told.
     fn has_to_settle(&self) -> bool {
         let returns = || self.returns && !self.copying && matches!(self.replies.last(), Some(Expect::Query(_) | Expect::Sync));
-        returns() || self.is_careful && self.awaits_settings()
+        returns() || self.is_careful && self.awaits_settings() || self.awaits_columns()
     }
 
     /// The settings for the client are still being put right: nothing of its own runs yet.
     #[must_use]
     pub fn awaits_settings(&self) -> bool {
         matches!(self.replies.first(), Some(Expect::Settings))
+    }
+
+    /// A Bind waits to hear what columns its statement has here.
+    fn awaits_columns(&self) -> bool {
+        matches!(self.replies.last(), Some(Expect::Columns(_)))
     }
 
     /// In a transaction, or a failed one.
@@ -333,6 +344,7 @@ impl Server {
         }
         if std::mem::take(&mut self.skipping) {
             message_with_rest(&mut self.up, b'S', 0, |_| {});
+            self.prepared.next_batch();
             self.replies.push(Expect::Sync);
         }
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 
 use super::replies::{Expect, Follow, Note, Undo};
+use super::shapes::NO_PLACE;
 use super::statements::Statement;
 use super::wire::{OUR_NAME, Target, body, message_with_rest, our_name, string};
 use super::{Broken, Exchange, Unit};
@@ -187,7 +188,12 @@ impl Exchange<'_> {
         self.client.bound.retain(|(bound, _)| **bound != *portal);
         let mut undo = Undo::Nothing;
         let mut number = None;
+        let mut changed = false;
         let target = match self.client.names.find(name).cloned() {
+            Some(statement) if self.has_changed(&statement) => {
+                changed = true;
+                Target::Nobodys
+            }
             Some(statement) => {
                 self.leaves_by(&statement.verdict);
                 let mut other = None;
@@ -209,7 +215,11 @@ impl Exchange<'_> {
             target.push(up, name);
             up.extend_from_slice(rest);
         });
-        self.server.replies.push(Expect::Bind(number, undo));
+        self.server.portal = match target {
+            Target::Place(place) => number.map(|number| (portal.into(), (number, place))),
+            _ => None,
+        };
+        self.server.replies.push(if changed { Expect::Changed } else { Expect::Bind(number, undo) });
     }
 
     /// A name that means nothing to us is the server's to refuse, or it was prepared in SQL.
@@ -227,7 +237,9 @@ impl Exchange<'_> {
         self.server.unsynced = true;
         let (what, name) = body(message).split_first().ok_or(Broken("insufficient data left in message"))?;
         if *what != b'S' {
-            self.send(message, Expect::DescribePortal);
+            let portal = string(name).map(|(portal, _)| portal);
+            let of = self.server.portal.as_ref().filter(|(bound, _)| portal == Some(&**bound)).map(|(_, place)| *place);
+            self.send(message, Expect::DescribePortal(of));
             return Ok(());
         }
         if !self.client.rewrites {
@@ -236,17 +248,21 @@ impl Exchange<'_> {
         }
         let (name, _) = string(name).ok_or(Broken("invalid string in message"))?;
         let found = self.client.names.find(name).cloned();
-        let number = found.as_ref().map(|statement| statement.number);
+        let mut of = found.as_ref().map(|statement| (statement.number, NO_PLACE));
         let target = match found {
             Some(statement) if self.is_unnamed(name, statement.number) => Target::Unnamed,
-            Some(statement) => Target::Place(self.place_of(name, &statement)),
+            Some(statement) => {
+                let place = self.place_of(name, &statement);
+                of = Some((statement.number, place));
+                Target::Place(place)
+            }
             None => self.unknown(name),
         };
         message_with_rest(&mut self.server.up, b'D', 0, |up| {
             up.extend_from_slice(b"S");
             target.push(up, name);
         });
-        self.server.replies.push(Expect::DescribeStatement(number));
+        self.server.replies.push(Expect::DescribeStatement(of));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::Server;
-use super::statements::{Prepared, Taken};
+use super::prepared::{Prepared, Taken};
 use crate::broker::params::Params;
 
 /// A [`Server`] that can be sent.

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::statements::{Names, Prepared, Slot, Statement};
+use super::prepared::{Prepared, Slot};
+use super::statements::{Names, Statement};
 
 /// One answer that is due.
 pub(super) enum Expect {
@@ -22,10 +23,14 @@ pub(super) enum Expect {
     },
     /// BindComplete. With the statement's number, if it is one of ours.
     Bind(Option<u64>, Undo),
-    /// ParameterDescription, then RowDescription or NoData. With the statement's number, if it is one of ours.
-    DescribeStatement(Option<u64>),
-    /// RowDescription or NoData.
-    DescribePortal,
+    /// As `Bind`, of a statement whose columns are not those that the client counts on: an error, which takes the server's words' place.
+    Changed,
+    /// ParameterDescription, then RowDescription or NoData. With the statement, if it is one of ours.
+    DescribeStatement(Option<Place>),
+    /// RowDescription or NoData. With its statement, if it is one of ours.
+    DescribePortal(Option<Place>),
+    /// As `DescribeStatement`, for us: see [`super::shapes`].
+    Columns(Place),
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended; or a COPY.
     Execute(Option<Box<Note>>),
     /// CloseComplete.
@@ -57,7 +62,8 @@ impl Expect {
     /// The number of the statement that it is about.
     pub(super) fn statement(&self) -> Option<u64> {
         match self {
-            Self::Bind(number, _) | Self::DescribeStatement(number) => *number,
+            Self::Bind(number, _) => *number,
+            Self::DescribeStatement(place) => place.map(|(number, _)| number),
             _ => None,
         }
     }

@@ -65,7 +65,7 @@ impl Exchange<'_> {
             match rest.split_at_checked(total) {
                 Some((message, behind)) => {
                     self.begin_unit();
-                    if within_bounds && self.server.is_full() {
+                    if within_bounds && (self.server.is_full() || kind == b'B' && self.asks_for_columns(message)) {
                         break;
                     }
                     self.whole(kind, message, down)?;
@@ -74,7 +74,7 @@ impl Exchange<'_> {
                 }
                 None if total > whole_limit(kind) => {
                     self.begin_unit();
-                    if within_bounds && self.server.is_full() {
+                    if within_bounds && (self.server.is_full() || kind == b'B' && self.asks_for_columns(rest)) {
                         break;
                     }
                     self.server.used_by(self.client.id);

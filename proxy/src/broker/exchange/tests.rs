@@ -5,6 +5,7 @@ mod model;
 mod names;
 mod returns;
 mod script;
+mod shapes;
 
 use std::rc::Rc;
 

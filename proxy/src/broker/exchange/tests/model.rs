@@ -43,6 +43,8 @@ struct Statement {
 
 struct Portal {
     text: String,
+    /// Of the table that it reads, if it reads one.
+    version: u64,
     tag: String,
     /// Rows still to come; `None`: not run yet.
     left: Option<u32>,
@@ -373,7 +375,7 @@ impl Session {
         }
         Self::is_fresh(&statement, world)?;
         let tag = parameters(&body[name.len() + of.len() + 2..]);
-        self.portals.insert(name, Portal { text: statement.text, tag: tag.join("\0"), left: None });
+        self.portals.insert(name, Portal { text: statement.text, version: world.version, tag: tag.join("\0"), left: None });
         reply::bind_complete(&mut self.out);
         Ok(())
     }
@@ -387,11 +389,15 @@ impl Session {
             }
             Self::is_fresh(&statement, world)?;
             reply::message(&mut self.out, b't', |out| out.extend_from_slice(&[0, 0]));
-            statement.text
+            (statement.text, statement.version)
         } else {
-            self.portal(&name)?.text.clone()
+            let portal = self.portal(&name)?;
+            (portal.text.clone(), portal.version)
         };
-        if rows(&what).is_some() {
+        let (what, version) = what;
+        if what == "star" {
+            reply::row_description(&mut self.out, &["tag", "zone", "memory", &star(version)]);
+        } else if rows(&what).is_some() {
             reply::row_description(&mut self.out, &["tag", "zone", "memory"]);
         } else {
             reply::no_data(&mut self.out);
@@ -492,6 +498,10 @@ impl Session {
                 }
                 self.statements.insert(name.into(), Statement { text: "rows 1".into(), version: 0 });
             }
+            ["star"] => {
+                let values = [tag, &self.settings.zone, &self.settings.memory, &star(world.version)];
+                reply::data_row(&mut self.out, values.iter().map(|value| Some(value.as_bytes())));
+            }
             ["SELECT", "pg_advisory_lock(1)"] => self.locks += 1,
             ["SELECT", "pg_advisory_unlock_all()"] => self.locks = 0,
             ["SELECT", "EXISTS", ..] => {
@@ -529,6 +539,11 @@ impl Session {
         let values = [tag, &self.settings.zone, &self.settings.memory];
         reply::data_row(&mut self.out, values.iter().map(|value| Some(value.as_bytes())));
     }
+}
+
+/// The column that changes: its name is its value.
+fn star(version: u64) -> String {
+    format!("star-v{version}")
 }
 
 /// How many rows a statement has, if it has any.

@@ -1,0 +1,97 @@
+//! The columns that a client counts on. A statement that is prepared once more, on another connection, gets the columns that its tables have by then; a
+//! server of the client's own would have refused to run it (0A000, "cached plan must not change result type"), and drivers decode rows by what
+//! they were told once. So before a Bind goes to where the columns are not known to be those, they are asked for, and the Bind waits for the answer.
+//!
+//! ```text
+//!   Bind ──► told = here: it goes
+//!        └─► not known here ──► Parse, Describe, Flush ──► the same: it goes
+//!                                                     └─► others: the server fails the batch, the client hears 0A000
+//! ```
+//!
+//! That is one round trip per statement and connection, and only for statements that the client has had described and not prepared since.
+
+use std::hash::Hasher as _;
+
+use super::Exchange;
+use super::replies::{Expect, Place, Undo};
+use super::statements::Statement;
+use super::wire::{body, message_with_rest, our_name, string};
+
+/// Of a portal or statement whose rows nobody counts on: the connection's unnamed one, or one that is not ours.
+pub(super) const NO_PLACE: u32 = 0;
+
+/// A number that stands for the names and types of columns, on one worker.
+pub(super) type Shape = u64;
+
+/// What the client hears in place of the server's refusal; drivers look at the code, and at the place in the source that says which of its meanings this is.
+pub(super) const CHANGED: &[u8] =
+    b"SERROR\0VERROR\0C0A000\0Mcached plan must not change result type\0Fplancache.c\0RRevalidateCachedQuery\0\0";
+
+impl Exchange<'_> {
+    /// True: this Bind has to wait, until the server has said which columns its statement has here.
+    pub(super) fn asks_for_columns(&mut self, bind: &[u8]) -> bool {
+        if !self.client.rewrites || self.server.skipping || self.server.copying {
+            return false;
+        }
+        let Some((_, rest)) = string(body(bind)) else { return false };
+        let Some(statement) = string(rest).and_then(|(name, _)| self.client.names.find(name).cloned()) else { return false };
+        let Some(told) = self.client.names.told(statement.number) else { return false };
+        // One whose text is not kept stays where it is, and so does its client.
+        if statement.body.is_empty() || self.server.prepared.shape(statement.number).is_some_and(|(here, is_news)| is_news || here == told)
+        {
+            return false;
+        }
+        self.server.unsynced = true;
+        if let Some(old) = self.server.prepared.confirmed(statement.number) {
+            self.server.orphans.push(old);
+        }
+        let place = self.new_place(statement.number);
+        self.push_parse(place, &statement.body);
+        self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Place((statement.number, place)) });
+        message_with_rest(&mut self.server.up, b'D', 0, |up| {
+            up.extend_from_slice(b"S");
+            our_name(up, place);
+        });
+        self.server.replies.push(Expect::Columns((statement.number, place)));
+        message_with_rest(&mut self.server.up, b'H', 0, |_| {});
+        true
+    }
+
+    /// The statement's columns are others here than the client was told.
+    pub(super) fn has_changed(&self, statement: &Statement) -> bool {
+        let here = self.server.prepared.shape(statement.number);
+        let told = self.client.names.told(statement.number);
+        told.zip(here).is_some_and(|(told, (here, _))| told != here)
+    }
+
+    /// RowDescription or NoData (`kind`) about one of our statements; `whole` as far as it was received.
+    pub(super) fn described(&mut self, (number, place): Place, kind: u8, body: &[u8], for_us: bool) {
+        if place == NO_PLACE {
+            return;
+        }
+        let Some(shape) = self.shape(kind, body) else { return };
+        self.server.prepared.describe(number, place, shape, for_us);
+        if !for_us {
+            self.client.names.tell(number, shape);
+        }
+    }
+
+    /// Names, types and type modifiers: what the server compares. Not the tables they come from, nor the formats, which are a portal's.
+    fn shape(&self, kind: u8, body: &[u8]) -> Option<Shape> {
+        let mut hasher = self.statements.hasher();
+        if kind == b'T' {
+            let (_, mut columns) = body.split_first_chunk::<2>()?;
+            while !columns.is_empty() {
+                let (name, rest) = string(columns)?;
+                // Table, column number, type, length, modifier, format.
+                let (fields, rest) = rest.split_first_chunk::<18>()?;
+                hasher.write(name);
+                hasher.write_u8(0);
+                hasher.write(fields.get(6..16)?);
+                columns = rest;
+            }
+            hasher.write_u8(1);
+        }
+        Some(hasher.finish())
+    }
+}
