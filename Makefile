@@ -3,15 +3,16 @@
 PACKAGES := redis-server redis-tools postgresql postgresql-contrib socat
 BENCH_PACKAGES := stunnel4 haproxy nginx-light libnginx-mod-stream pgbouncer
 CARGO ?= cargo
-# Of `make bench`: release is what is shipped, quick builds in a third of the time.
-PROFILE ?= release
+# PROFILE=: of the demo `quick`, which builds in a third of the time, of the benchmarks `release`, which is what is shipped.
+profile = $(or $(PROFILE),$(1))
+folder = target/$(patsubst dev,debug,$(call profile,$(1)))
 
 .PHONY: demo test test-cluster bench image lint packages bench-packages clients fmt
 
 demo: packages
 	@echo "Building (some minutes the first time) ..."
-	@$(CARGO) build --profile quick -p redis-tls-proxy -p doks-harbor -p lab --bin redis-tls-proxy --bin doks-harbor --bin demo
-	@./target/quick/demo
+	@$(CARGO) build --profile $(call profile,quick) -p redis-tls-proxy -p doks-harbor -p lab --bin redis-tls-proxy --bin doks-harbor --bin demo
+	@./$(call folder,quick)/demo
 
 test: packages clients
 	$(CARGO) test --workspace --no-fail-fast
@@ -21,8 +22,8 @@ test-cluster: packages
 	@.ci/test-cluster
 
 bench: packages bench-packages
-	$(CARGO) build --profile $(PROFILE) -p redis-tls-proxy -p lab --bin redis-tls-proxy --bin bench
-	./target/$(PROFILE)/bench $(BENCH_FLAGS)
+	$(CARGO) build --profile $(call profile,release) -p redis-tls-proxy -p lab --bin redis-tls-proxy --bin bench
+	./$(call folder,release)/bench $(BENCH_FLAGS)
 
 # Both programs, static, on nothing: target/image. PROFILE=release to ship it; IMAGE_FLAGS=--check tries it.
 image:
