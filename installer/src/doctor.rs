@@ -11,6 +11,7 @@ use crate::names::Names;
 use crate::observe::Observed;
 use crate::plan::{ClusterPlan, HarborPlan, Plan, Whole};
 use crate::preflight;
+use crate::pull_secret::kept::Kept;
 use crate::spec::Spec;
 
 /// A certificate with so few days left is worth a word: whoever renews them by themselves does so with 30 left.
@@ -43,6 +44,9 @@ pub struct Inside {
     /// Days that Harbor's own certificate has left; nothing where it is not in the cluster (a Gateway's).
     #[serde(serialize_with = "told")]
     pub certificate_days: Told<Option<i64>>,
+    /// The logins with which pods pull.
+    #[serde(skip)]
+    pub pull_secrets: Told<Vec<Kept>>,
 }
 
 /// What was told, or `{"error": why}`.
@@ -79,6 +83,7 @@ pub fn judge(spec: &Spec, cloud: &Observed, whole: &Whole, inside: Option<&Told<
                 Ok(health) => report.bad("harbor", health.to_string(), cure_of(health, spec)),
                 Err(why) => report.bad("harbor", format!("it cannot be asked for its health: {why}"), "`doks-harbor smoke` tells more"),
             }
+            pull_secrets(&mut report, &inside.pull_secrets, now);
         }
     }
     report
@@ -235,6 +240,25 @@ fn certificate(report: &mut Report, days: &Told<Option<i64>>) {
         Ok(Some(days)) if *days < CERTIFICATE_DAYS => report.bad(GROUP, format!("its certificate ends in {days} days"), CURE),
         Ok(Some(days)) => report.good(GROUP, format!("its certificate is good for {days} days")),
         Err(why) => report.warn(GROUP, format!("its certificate cannot be looked at: {why}"), "`doks-harbor smoke` tells more"),
+    }
+}
+
+/// Robot accounts that end: then pods do not start on nodes that have not got their image yet.
+fn pull_secrets(report: &mut Report, kept: &Told<Vec<Kept>>, now: i64) {
+    const GROUP: &str = "pull secrets";
+    let kept = match kept {
+        Ok(kept) => kept,
+        Err(why) => return report.warn(GROUP, why, "who may list Secrets in all namespaces sees them"),
+    };
+    let ending: Vec<_> = kept.iter().filter_map(|one| Some((one, one.ends_soon(now)?))).collect();
+    for (one, when) in ending.iter().take(MOST_NAMED) {
+        report.warn(GROUP, format!("the login in {} ends at {when}", one.path()), format!("`{}` renews it", one.renew()));
+    }
+    if ending.len() > MOST_NAMED {
+        report.warn(GROUP, format!("and {} more", ending.len() - MOST_NAMED), "the same for these");
+    }
+    if ending.is_empty() && !kept.is_empty() {
+        report.good(GROUP, format!("{} in the cluster, none ends soon", kept.len()));
     }
 }
 

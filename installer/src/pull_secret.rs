@@ -20,6 +20,7 @@ use crate::harbor::{Harbor, Login};
 use crate::registry::{self, Registry, token};
 
 pub mod docker;
+pub mod kept;
 pub mod place;
 
 const DAY: i64 = 86_400;
@@ -88,14 +89,19 @@ impl Terms {
             (None, -1) => None,
             (None, _) => Some("its robot account would expire"),
             (Some(_), -1) => Some("its robot account would never expire"),
-            // In good time: two thirds of its life are over.
-            (Some(days), expires) => (expires - now < i64::from(days) * DAY / 3).then_some("its robot account expires soon"),
+            (Some(days), expires) => is_late(expires, days, now).then_some("its robot account expires soon"),
         }
     }
 }
 
+/// In good time: two thirds of its life are over.
+fn is_late(expires: i64, days: u32, now: i64) -> bool {
+    expires.saturating_sub(now) < i64::from(days) * DAY / 3
+}
+
 /// Sees to it that a place holds a login that works. `robots` is the beginning of the names of this place's robots; nothing else of that name is
-/// left over at the end. `keep` writes the login down; when it fails, the new robot is deleted again.
+/// left over at the end. `keep` writes the login down, and when it ends (seconds
+/// since 1970), if it does; when it fails, the new robot is deleted again.
 ///
 /// # Errors
 /// When Harbor refuses, a project is not there, or the login cannot be written down.
@@ -104,7 +110,7 @@ pub async fn provide(
     terms: &Terms,
     robots: &str,
     found: Option<&Found>,
-    keep: impl AsyncFnOnce(&Login) -> Result<()>,
+    keep: impl AsyncFnOnce(&Login, Option<i64>) -> Result<()>,
 ) -> Result<Outcome> {
     let harbor = &at.harbor;
     let project = match &terms.reach {
@@ -127,14 +133,14 @@ pub async fn provide(
     let wanted =
         Wanted { name: &name, description: "pulls images; made by doks-harbor", reach: &terms.reach, actions: &["pull"], days: terms.days };
     let robot = harbor.create_robot(&wanted).await?;
-    if let Err(error) = keep(&robot.login).await {
+    let expires = terms.days.map(|days| now + i64::from(days) * DAY);
+    if let Err(error) = keep(&robot.login, expires).await {
         let left = harbor.delete_robot(robot.id).await.err().map(|_| format!("; the robot account {} is left in Harbor", robot.login.user));
         return Err(error.context(format!("the new login could not be written down{}", left.unwrap_or_default())));
     }
     for old in &ours {
         harbor.delete_robot(old.id).await?;
     }
-    let expires = terms.days.map(|days| now + i64::from(days) * DAY);
     let what = if found.is_some() { "renewed" } else { "created" };
     Ok(Outcome { what, why, robot: robot.login.user, expires: expires.and_then(shown) })
 }

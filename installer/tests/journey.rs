@@ -126,6 +126,21 @@ async fn from_one_token_to_a_harbor_that_works_and_what_is_said_when_it_does_not
     assert!(smoke.stdout.contains("push") && smoke.stdout.contains("pull"), "{}", smoke.stdout);
     journey.harbor.world(|world| assert!(world.projects.is_empty() && world.robots.is_empty()));
 
+    // On a machine that has no keyring, the cluster's does.
+    let elsewhere = journey.town.desk.folder.path().join("elsewhere").display().to_string();
+    journey.run(&["smoke", "--keyring", &elsewhere]).await.ends_with(0);
+    assert!(!std::path::Path::new(&elsewhere).exists());
+
+    // A login that pods pull with, and that ends: told when a third of its life is left.
+    journey.run(&["pull-secret", "--all-projects", "--namespace", "default", "--days", "30"]).await.ends_with(0);
+    let doctor = journey.run(&["doctor"]).await.ends_with(0);
+    assert!(doctor.stdout.contains("1 in the cluster, none ends soon"), "{}", doctor.stdout);
+    let soon = "doks-harbor/expires=2026-01-01T00:00:00Z";
+    journey.town.kubernetes.kubectl(&["annotate", "--overwrite", "--namespace=default", "secret", "harbor-pull", soon], "").unwrap();
+    let doctor = journey.run(&["doctor"]).await.ends_with(0);
+    let cure = "doks-harbor pull-secret --namespace default --name harbor-pull --all-projects --days 30";
+    assert!(doctor.stdout.contains("the login in default/harbor-pull ends at 2026-01-01") && doctor.stdout.contains(cure), "{}", doctor.stdout);
+
     // What goes wrong is said, by whom, and what to do.
     journey.harbor.world(|world| world.ails("redis", "dial tcp: connection refused"));
     let doctor = journey.run(&["doctor"]).await.ends_with(1);
@@ -146,6 +161,7 @@ async fn from_one_token_to_a_harbor_that_works_and_what_is_said_when_it_does_not
     let kubeconfig = journey.town.kubernetes.kubeconfig().display().to_string();
     let refused = journey.run(&["destroy", "--proxy", "--kubeconfig", &kubeconfig]).await.ends_with(1);
     assert!(refused.stderr.contains("Harbor runs in the namespace journey (2 pods"), "{}", refused.stderr);
+    assert!(refused.stdout.contains("stays the pull secrets default/harbor-pull"), "{}", refused.stdout);
     let gone = journey.run(&["destroy", "--harbor", "--proxy", "--kubeconfig", &kubeconfig]).await.ends_with(0);
     assert!(gone.stdout.contains("dies") && gone.stdout.contains("Done."), "{}", gone.stdout);
     let left = journey.town.kubectl(&["get", "all,secrets", "--output=name"]);

@@ -20,6 +20,7 @@ use crate::helm::Helm;
 use crate::keyring::{Entry, Keyring};
 use crate::observe::{Observed, bucket_name, observe};
 use crate::progress::Progress;
+use crate::pull_secret::kept::{self, Kept};
 use crate::render::secrets::Use;
 use crate::spec::Spec;
 
@@ -39,6 +40,8 @@ struct Inside {
     /// All that is only for the proxy.
     proxy: Vec<Change>,
     has_vault: bool,
+    /// Logins in other namespaces, by `namespace/name`; or why they could not be looked for.
+    pull_secrets: Result<Vec<String>, String>,
 }
 
 pub(super) async fn run(shared: &Shared, args: &Destroy) -> Result<u8> {
@@ -101,7 +104,9 @@ async fn look_inside(shared: &Shared, args: &Destroy, tools: &Tools, only_looks:
         let pods = undeploy::harbor_pods(&cluster, &tools.spec.harbor.release).await?;
         let proxy = undeploy::look(&cluster, &tools.spec).await?;
         let has_vault = vault::Vault::read(&cluster).await?.is_some();
-        anyhow::Ok(Inside { cluster, pods, proxy, has_vault })
+        let kept = kept::all(&cluster).await;
+        let pull_secrets = kept.map(|all| all.iter().map(Kept::path).collect()).map_err(|why| format!("{why:#}"));
+        anyhow::Ok(Inside { cluster, pods, proxy, has_vault, pull_secrets })
     };
     match look.await {
         Ok(inside) => Ok(Some(inside)),
@@ -163,6 +168,11 @@ fn overview(spec: &Spec, observed: &Observed, inside: Option<&Inside>, args: &De
         if inside.has_vault {
             let why = if all_data_dies(spec, args) { "" } else { ": Harbor's data cannot be read without it" };
             line(all_data_dies(spec, args), format!("the keyring's home, Secret {}{why}", vault::NAME));
+        }
+        match &inside.pull_secrets {
+            Ok(paths) if paths.is_empty() => {}
+            Ok(paths) => line(false, format!("the pull secrets {}: their robot accounts are in Harbor's database", paths.join(", "))),
+            Err(why) => line(false, format!("pull secrets, if there are any: {why}")),
         }
         line(false, format!("the namespace {namespace}; when nothing is left in it: kubectl delete namespace {namespace}"));
     }

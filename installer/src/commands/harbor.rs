@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::apply::keyring_as_in;
 use super::{cluster, keyring, read_spec};
 use crate::cli::{HarborLogin, Reach, Shared};
 use crate::cluster::Cluster;
@@ -68,8 +69,8 @@ async fn trusted(
     }
 }
 
-/// Who asks: a user that was said, else admin with the keyring's password.
-pub(super) fn login(shared: &Shared, args: &HarborLogin) -> Result<Login> {
+/// Who asks: a user that was said, else admin with the password of the keyring: of this machine, or, where it has none, of the cluster.
+pub(super) async fn login(shared: &Shared, args: &HarborLogin) -> Result<Login> {
     match (&args.user, &args.password_file) {
         (user, Some(file)) => {
             let text = std::fs::read_to_string(file).with_context(|| format!("--password-file {} cannot be read", file.display()))?;
@@ -78,9 +79,16 @@ pub(super) fn login(shared: &Shared, args: &HarborLogin) -> Result<Login> {
             Ok(Login { user: user.clone().unwrap_or_else(|| admin::ADMIN.to_owned()), password: password.into() })
         }
         _ => {
-            let keyring = keyring(shared)?;
+            if let Some(keyring) = keyring(shared)? {
+                return admin::login(&keyring);
+            }
+            let elsewhere = async {
+                let cluster = cluster(shared, &read_spec(&shared.spec)?).await?;
+                keyring_as_in(&cluster, None).await?.context("nor in the cluster")
+            };
             let missing = || format!("there is no keyring at {}; say --user and --password-file", shared.keyring.display());
-            admin::login(&keyring.with_context(missing)?)
+            let (_folder, keyring) = elsewhere.await.with_context(missing)?;
+            admin::login(&keyring)
         }
     }
 }

@@ -40,7 +40,7 @@ struct Line {
 }
 
 pub(super) async fn run(shared: &Shared, args: &cli::PullSecret) -> Result<u8> {
-    let login = super::harbor::login(shared, &args.login)?;
+    let login = super::harbor::login(shared, &args.login).await?;
     let at = super::harbor::reachable(shared, &args.reach).await?.login(login);
     let reach = match (args.all_projects, args.project.as_slice()) {
         (true, _) => Reach::Everywhere,
@@ -69,7 +69,7 @@ pub(super) async fn run(shared: &Shared, args: &cli::PullSecret) -> Result<u8> {
 async fn to_file(shared: &Shared, at: &Reachable, terms: &Terms, path: &Path) -> Result<Option<Report>> {
     if path == Path::new("-") {
         // Asked for in so many words.
-        let written = async |login: &crate::harbor::Login| {
+        let written = async |login: &crate::harbor::Login, _| {
             say(docker::write(&at.registry, login).expose_secret());
             Ok(())
         };
@@ -81,7 +81,7 @@ async fn to_file(shared: &Shared, at: &Reachable, terms: &Terms, path: &Path) ->
     let task = Progress::new(shared.quiet).task(&path.display().to_string());
     let file = File::at(path);
     let found = file.found(&at.registry)?;
-    let outcome = provide(at, terms, &file.robots(), found.as_ref(), async |login| file.keep(&at.registry, login)).await?;
+    let outcome = provide(at, terms, &file.robots(), found.as_ref(), async |login, _| file.keep(&at.registry, login)).await?;
     task.done(outcome.what);
     let line = Line { place: path.display().to_string(), outcome, service_accounts: Vec::new() };
     Ok(Some(Report { registry: at.registry.clone(), projects: terms.scope(), logins: vec![line], notes: Vec::new() }))
@@ -95,7 +95,7 @@ async fn to_namespaces(shared: &Shared, args: &cli::PullSecret, at: &Reachable, 
     for room in rooms {
         let task = progress.task(&room.path());
         let found = room.found(&at.registry).await?;
-        let keep = async |login: &crate::harbor::Login| room.keep(&at.registry, login, &terms.scope()).await;
+        let keep = async |login: &crate::harbor::Login, expires| room.keep(&at.registry, login, terms, expires).await;
         let outcome = provide(at, terms, &room.robots(), found.as_ref(), keep).await?;
         let mut service_accounts = Vec::new();
         for account in &args.service_account {

@@ -20,6 +20,7 @@ use crate::helm::{Helm, Release};
 use crate::keyring::Keyring;
 use crate::observe::{Observed, observe};
 use crate::plan::{Whole, plan};
+use crate::pull_secret::kept;
 use crate::spec::Spec;
 
 /// Harbor looks at its components every ten seconds.
@@ -83,15 +84,16 @@ async fn within(cluster: &Cluster, tools: &Tools, cloud: &Observed, keyring: Opt
     // Where nothing answers, one reason is enough.
     let whole = whole(tools, Some(cluster), keyring, cloud, Until::Harbor).await?;
     let exposure = Exposure::look(cluster, spec.harbor.tls_secret.as_deref());
-    let (proxies, exposure, release, health, days) = tokio::join!(
+    let (proxies, exposure, release, health, days, kept) = tokio::join!(
         Proxies::look(cluster),
         exposure,
         release(cluster, spec),
         health(cluster, spec),
-        reach::certificate_days(cluster, spec)
+        reach::certificate_days(cluster, spec),
+        kept::all(cluster)
     );
     let (exposure, release, health, certificate_days) = (told(exposure), told(release), told(health), told(days));
-    Ok((whole, Inside { proxies: proxies?, exposure, release, health, certificate_days }))
+    Ok((whole, Inside { proxies: proxies?, exposure, release, health, certificate_days, pull_secrets: told(kept) }))
 }
 
 async fn release(cluster: &Cluster, spec: &Spec) -> Result<Option<Release>> {

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::smoke::{Report, Smoke, State};
 
 pub(super) async fn run(shared: &Shared, args: &cli::Smoke) -> Result<u8> {
-    let login = super::harbor::login(shared, &args.login)?;
+    let login = super::harbor::login(shared, &args.login).await?;
     let at = super::harbor::reachable(shared, &args.reach).await?;
     let progress = Progress::new(shared.quiet);
     let smoke = Smoke::new(&at, login, &progress, args.timeout);

@@ -14,16 +14,12 @@ use kube::api::{Patch, PatchParams};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{Found, docker, mark};
+use super::kept::{MANAGED_BY, SCOPE, TYPE, annotations};
+use super::{Found, Terms, docker, mark};
 use crate::cluster::{Cluster, MANAGER};
 use crate::harbor::Login;
 
-const TYPE: &str = "kubernetes.io/dockerconfigjson";
 const KEY: &str = ".dockerconfigjson";
-/// Marks what is ours.
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Which projects it is for: names, no secret.
-const SCOPE: &str = "doks-harbor/projects";
 /// Somebody else may change a service account at the same time.
 const ATTEMPTS: usize = 5;
 
@@ -105,16 +101,16 @@ impl Room {
         Ok(login.map(|login| Found { login, scope: Some(scope.unwrap_or_default()) }))
     }
 
-    /// Writes the login, for these projects.
+    /// Writes the login, and beside it which projects it is for and when it ends.
     ///
     /// # Errors
     /// When the API server refuses, or another manager owns the Secret.
-    pub async fn keep(&self, registry: &str, login: &Login, scope: &str) -> Result<()> {
+    pub async fn keep(&self, registry: &str, login: &Login, terms: &Terms, expires: Option<i64>) -> Result<()> {
         let config = BASE64_STANDARD.encode(docker::write(registry, login).expose_secret());
         let object = json!({
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": { "name": self.name, "labels": { MANAGED_BY: MANAGER }, "annotations": { SCOPE: scope } },
+            "metadata": { "name": self.name, "labels": { MANAGED_BY: MANAGER }, "annotations": annotations(terms, expires) },
             "type": TYPE,
             "data": { KEY: config },
         });
