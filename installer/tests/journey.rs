@@ -139,7 +139,11 @@ async fn from_one_token_to_a_harbor_that_works_and_what_is_said_when_it_does_not
     journey.town.kubernetes.kubectl(&["annotate", "--overwrite", "--namespace=default", "secret", "harbor-pull", soon], "").unwrap();
     let doctor = journey.run(&["doctor"]).await.ends_with(0);
     let cure = "doks-harbor pull-secret --namespace default --name harbor-pull --all-projects --days 30";
-    assert!(doctor.stdout.contains("the login in default/harbor-pull ends at 2026-01-01") && doctor.stdout.contains(cure), "{}", doctor.stdout);
+    assert!(
+        doctor.stdout.contains("the login in default/harbor-pull ends at 2026-01-01") && doctor.stdout.contains(cure),
+        "{}",
+        doctor.stdout
+    );
 
     // What goes wrong is said, by whom, and what to do.
     journey.harbor.world(|world| world.ails("redis", "dial tcp: connection refused"));

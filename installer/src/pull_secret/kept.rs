@@ -95,11 +95,15 @@ mod tests {
 
     #[test]
     fn what_pull_secret_would_renew_is_late_and_told_how() {
-        let kept = Kept { namespace: "one".to_owned(), name: "pull".to_owned(), scope: "web,tools".to_owned(), ends: Some((1_000_000, 30)) };
+        let kept =
+            Kept { namespace: "one".to_owned(), name: "pull".to_owned(), scope: "web,tools".to_owned(), ends: Some((1_000_000, 30)) };
         assert_eq!(kept.ends_soon(1_000_000 - 10 * DAY), None);
         assert_eq!(kept.ends_soon(1_000_001 - 10 * DAY).as_deref(), Some("1970-01-12T13:46:40Z"));
         assert_eq!(kept.renew(), "doks-harbor pull-secret --namespace one --name pull --project web --project tools --days 30");
         let kept = Kept { scope: "*".to_owned(), ends: None, ..kept };
-        assert_eq!((kept.ends_soon(i64::MAX), kept.renew()), (None, "doks-harbor pull-secret --namespace one --name pull --all-projects".to_owned()));
+        assert_eq!(
+            (kept.ends_soon(i64::MAX), kept.renew()),
+            (None, "doks-harbor pull-secret --namespace one --name pull --all-projects".to_owned())
+        );
     }
 }
