@@ -18,6 +18,7 @@ mod answers;
 mod errors;
 pub mod fuzz;
 mod idle;
+mod leaving;
 mod naming;
 mod plain;
 mod prepared;
@@ -39,10 +40,9 @@ pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
 use self::prepared::Prepared;
-use self::replies::{Done, Expect, Follow, Place, Replies, Undo};
+use self::replies::{Done, Expect, Follow, Place, Replies};
 use self::requests::Passing;
 use self::statements::Names;
-use self::wire::{Target, message_with_rest};
 use super::params::Params;
 use crate::postgres::traces::Traces;
 
@@ -323,41 +323,6 @@ impl Server {
     #[must_use]
     pub fn is_in_transaction(&self) -> bool {
         self.status != b'I'
-    }
-
-    /// The client has gone between two messages: what it has begun is brought to its end, and not done by half. To be called again
-    /// after each of the server's words: a COPY may begin only now.
-    pub fn conclude(&mut self) {
-        if std::mem::take(&mut self.copying) {
-            message_with_rest(&mut self.up, b'f', 0, |up| up.extend_from_slice(b"the client has gone\0"));
-            self.replies.push(Expect::CopyEnd);
-        }
-        if std::mem::take(&mut self.unsynced) && !self.skipping {
-            // The Sync alone would commit what the client has not: something that fails goes before it.
-            message_with_rest(&mut self.up, b'B', 0, |up| {
-                up.extend_from_slice(b"\0");
-                Target::Nobodys.push(up, b"_rtp_");
-                up.extend_from_slice(&[0; 6]);
-            });
-            self.replies.push(Expect::Bind(None, Undo::Nothing));
-            self.skipping = true;
-        }
-        if std::mem::take(&mut self.skipping) {
-            message_with_rest(&mut self.up, b'S', 0, |_| {});
-            self.prepared.next_batch();
-            self.replies.push(Expect::Sync);
-        }
-    }
-
-    /// The client has gone and nothing is owed: ends its transaction, if there is one. False: there is none.
-    pub fn roll_back(&mut self) -> bool {
-        if !self.is_in_transaction() {
-            return false;
-        }
-        message_with_rest(&mut self.up, b'Q', 0, |up| up.extend_from_slice(b"ROLLBACK\0"));
-        self.unnamed = None;
-        self.replies.push(Expect::Query(None));
-        true
     }
 
     /// What has ended since this was last asked.
