@@ -103,7 +103,6 @@ async fn storms(bed: &Bed, ledger: &Ledger, seed: u64) {
                     });
                 }
                 sleep(Duration::from_millis(200)).await;
-                ledger.cut();
                 some.iter().for_each(|connection| connection.set(|faults| *faults = lab::Faults::default()));
             }
             _ => some.iter().for_each(lab::gate::Connection::cut),

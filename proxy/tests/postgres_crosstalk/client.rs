@@ -318,6 +318,7 @@ impl Visitor {
             let _ = stream.read_to_end(&mut Vec::new()).await;
         });
         let sql = format!("select pg_sleep(0.006), '{value}'");
+        let cuts = self.ledger.cuts();
         let heard = client.converse(&[query(&sql)], 1).await;
         canceller.await.map_err(|error| Trouble::Wrong(error.to_string()))?;
         let heard = heard.map_err(Trouble::Broken)?;
@@ -325,6 +326,10 @@ impl Visitor {
             self.ledger.count_cancelled();
         } else if heard != format!("T(pg_sleep,?column?) D(,{value}) C(SELECT 1) Z(I)") {
             return Err(Trouble::Wrong(format!("{sql}: {heard}")));
+        }
+        if !self.ledger.is_calm_since(cuts) {
+            // The end of the canceller's connection may have been a cut: then the request is still on its way, and meets this session whenever it comes.
+            return Err(Trouble::Broken("a cancel request that may be on its way".to_owned()));
         }
         // The server sends the signal twice; a late one may meet this, of the same client, and nothing after it.
         let after = client.converse(&[query("select 1")], 1).await.map_err(Trouble::Broken)?;

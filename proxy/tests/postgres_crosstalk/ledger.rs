@@ -60,8 +60,14 @@ impl Ledger {
         self.cuts.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Odd while a storm goes on: it is counted when it begins and when it ends.
     pub(crate) fn cuts(&self) -> u64 {
         self.cuts.load(Ordering::SeqCst)
+    }
+
+    /// There was no storm since `cuts`, and there is none.
+    pub(crate) fn is_calm_since(&self, cuts: u64) -> bool {
+        cuts.is_multiple_of(2) && self.cuts() == cuts
     }
 
     pub(crate) fn count_break(&self) {
