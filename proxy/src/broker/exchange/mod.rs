@@ -39,7 +39,7 @@ pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
 use self::prepared::Prepared;
-use self::replies::{Done, Expect, Follow, Place, Replies, Undo};
+use self::replies::{Done, Expect, Follow, Replies, Shown, Undo};
 use self::requests::Passing;
 use self::statements::Names;
 use self::wire::{Target, message_with_rest};
@@ -117,7 +117,7 @@ pub struct Server {
     /// The statement that the connection's unnamed one is, and the batch in which it was sent.
     unnamed: Option<(u64, u64)>,
     /// The portal that was bound last, and what of.
-    portal: Option<(Box<[u8]>, Place)>,
+    portal: Option<(Box<[u8]>, Shown)>,
     /// Names of statements that nobody will use: to be closed.
     orphans: Vec<u32>,
     /// The server has said its last word.

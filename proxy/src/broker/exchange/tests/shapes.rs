@@ -137,6 +137,97 @@ fn nothing_of_the_batch_is_done_when_columns_have_changed_and_nothing_is_asked_t
     assert!(names <= 3, "{names} statements");
 }
 
+/// `s` on the first connection, told its columns.
+fn told(place: &mut Place, id: u32) -> Client {
+    let mut client = place.client(id);
+    assert_eq!(place.batch(&mut client, 0, &[parse("s", "star"), describe("s"), sync()]).columns.as_deref(), Some("0"));
+    client
+}
+
+#[test]
+fn what_is_told_of_a_text_by_one_name_is_not_told_by_another() {
+    for other in ["", "t"] {
+        let mut place = Place::new();
+        let mut client = told(&mut place, 1);
+        place.world.version = 1;
+        for _ in 0..2 {
+            let batch = [close(other), parse(other, "star"), describe(other), bind(other), execute(), sync()];
+            assert_eq!(place.batch(&mut client, 1, &batch).row.as_deref(), Some("1"));
+        }
+        assert_eq!(place.batch(&mut client, 1, &run("s")).kinds, "EZ", "{other:?}");
+        assert_eq!(place.batch(&mut client, 1, &run(other)).row.as_deref(), Some("1"), "{other:?}");
+    }
+}
+
+#[test]
+fn what_was_told_counts_again_when_the_new_parse_is_skipped() {
+    for again in [vec![close("s"), parse("s", "star")], vec![close("s")]] {
+        let mut place = Place::new();
+        let mut client = told(&mut place, 1);
+        let skipped = [vec![parse("x", "syntax")], again, vec![sync()]].concat();
+        assert_eq!(place.batch(&mut client, 0, &skipped).kinds, "EZ");
+        place.world.version = 1;
+        assert_eq!(place.batch(&mut client, 1, &run("s")).kinds, "EZ");
+    }
+}
+
+#[test]
+fn what_is_sent_again_gives_no_rows_of_other_columns() {
+    // It has gone without our knowledge.
+    let mut place = Place::new();
+    let mut client = told(&mut place, 1);
+    place.world.version = 1;
+    place.wires[0].1.discard();
+    let heard = place.batch(&mut client, 0, &run("s"));
+    assert_eq!(heard.kinds, "EZ", "{heard:?}");
+    // Another statement of the batch is why it is sent again: one of the same text, with another type of parameter.
+    let other = msg(b'P', b"o\0star\0\0\x01\0\0\0\x17");
+    let mut place = Place::new();
+    let (mut client, mut before) = (told(&mut place, 1), place.client(2));
+    place.batch(&mut before, 0, &[other.clone(), bind("o"), execute(), sync()]);
+    place.world.version = 1;
+    let heard = place.batch(&mut client, 0, &[other, bind("o"), execute(), bind("s"), execute(), sync()]);
+    assert_eq!(heard.kinds, "12DCEZ", "{heard:?}");
+}
+
+#[test]
+fn the_unnamed_statement_counts_in_the_batches_behind_its_own() {
+    for wire in 0..2 {
+        let mut place = Place::new();
+        let mut client = place.client(1);
+        assert_eq!(place.batch(&mut client, 0, &[parse("", "star"), describe(""), sync()]).columns.as_deref(), Some("0"));
+        assert_eq!(place.batch(&mut client, wire, &run("")).kinds, "2DCZ");
+        place.world.version = 1;
+        assert_eq!(place.batch(&mut client, 1 - wire, &run("")).kinds, "EZ");
+    }
+}
+
+#[test]
+fn a_batch_that_waits_for_columns_can_be_sent_again() {
+    let mut place = Place::new();
+    let other = msg(b'P', b"o\0star\0\0\x01\0\0\0\x17");
+    let (mut client, mut before) = (place.client(1), place.client(2));
+    place.batch(&mut before, 1, &[other.clone(), bind("o"), execute(), sync()]);
+    place.world.version = 1;
+    assert_eq!(place.batch(&mut client, 0, &[parse("s", "star"), describe("s"), sync()]).columns.as_deref(), Some("1"));
+    let heard = place.batch(&mut client, 1, &[other, bind("o"), execute(), bind("s"), execute(), sync()]);
+    assert_eq!(heard.kinds, "12DC2DCZ", "{heard:?}");
+}
+
+#[test]
+fn statements_that_were_refused_are_closed() {
+    let mut place = Place::new();
+    let mut client = place.client(1);
+    for version in 0..20 {
+        place.world.version = version;
+        let batch = [parse("s", "star"), bind("s"), execute(), sync()];
+        assert_eq!(place.batch(&mut client, 0, &batch).row, Some(version.to_string()));
+        place.batch(&mut client, 0, &[close("s"), sync()]);
+    }
+    let names = place.wires[0].1.names().count();
+    assert!(names <= 2, "{names} statements");
+}
+
 /// Whatever is prepared, described and run, where and by whom, while the table changes.
 #[test]
 fn rows_have_the_columns_that_the_client_was_told() {
