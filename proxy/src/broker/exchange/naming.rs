@@ -191,7 +191,7 @@ impl Exchange<'_> {
         let mut given = None;
         let mut changed = false;
         let target = match self.client.names.find(name).cloned() {
-            Some(statement) if self.has_changed(&statement) => {
+            Some(statement) if self.has_changed(name, &statement) => {
                 changed = true;
                 Target::Nobodys
             }

@@ -40,9 +40,9 @@ impl Exchange<'_> {
         let Some((name, _)) = string(body(bind)).and_then(|(_, rest)| string(rest)) else { return false };
         let Some(statement) = self.client.names.find(name).cloned() else { return false };
         let Some(told) = statement.told.get() else { return false };
-        // One whose text is not kept stays where it is, and so does its client. The unnamed one is what it was within its batch.
-        let stays = statement.body.is_empty() || self.is_unnamed(name, statement.number);
-        if stays || self.server.prepared.shape(statement.number).is_some_and(|(here, is_news)| is_news || here == told) {
+        if self.stays(name, &statement)
+            || self.server.prepared.shape(statement.number).is_some_and(|(here, is_news)| is_news || here == told)
+        {
             return false;
         }
         self.server.unsynced = true;
@@ -61,10 +61,15 @@ impl Exchange<'_> {
         true
     }
 
-    /// The statement's columns are others here than the client was told.
-    pub(super) fn has_changed(&self, statement: &Given) -> bool {
-        let here = self.server.prepared.shape(statement.number);
-        statement.told.get().zip(here).is_some_and(|(told, (here, _))| told != here)
+    /// The statement's columns are others here than the client was told; or not known, where a batch is sent again because they have changed.
+    pub(super) fn has_changed(&self, name: &[u8], statement: &Given) -> bool {
+        let here = || self.server.prepared.shape(statement.number).map(|(here, _)| here);
+        statement.told.get().is_some_and(|told| here() != Some(told)) && !self.stays(name, statement)
+    }
+
+    /// One whose text is not kept stays where it is, and so does its client. The unnamed one is what it was within its batch.
+    fn stays(&self, name: &[u8], statement: &Given) -> bool {
+        statement.body.is_empty() || self.is_unnamed(name, statement.number)
     }
 
     /// RowDescription or NoData (`kind`) about one of our statements, for us or for the client that calls it so.

@@ -6,6 +6,7 @@ mod names;
 mod returns;
 mod script;
 mod shapes;
+mod told;
 
 use std::rc::Rc;
 

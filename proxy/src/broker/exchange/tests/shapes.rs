@@ -21,29 +21,34 @@ struct Heard {
     error: Option<String>,
 }
 
-struct Place {
-    world: World,
-    wires: Vec<(Server, Session)>,
+pub(super) struct Place {
+    pub(super) world: World,
+    pub(super) wires: Vec<(Server, Session)>,
     statements: Statements,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let base = Rc::new(Params::default().reported(b"TimeZone", b"UTC"));
         let wires = (0..2).map(|_| (Server::new(Rc::clone(&base), 100), Session::new(settings(), true))).collect();
         Self { world: World::default(), wires, statements: Statements::default() }
     }
 
-    fn client(&self, id: u32) -> Client {
+    pub(super) fn client(&self, id: u32) -> Client {
         Client::new(id, Rc::clone(&self.wires[0].0.base), true)
     }
 
     /// One batch over one connection, to its end.
     fn batch(&mut self, client: &mut Client, wire: usize, parts: &[Vec<u8>]) -> Heard {
+        heard(&self.batch_raw(client, wire, parts))
+    }
+
+    /// As `batch`: the bytes that are heard.
+    pub(super) fn batch_raw(&mut self, client: &mut Client, wire: usize, parts: &[Vec<u8>]) -> BytesMut {
         let mut input = BytesMut::from(&parts.concat()[..]);
         let (server, session) = &mut self.wires[wire];
         let mut down = BytesMut::new();
-        for _ in 0..10 {
+        for _ in 0..30 {
             let mut exchange = Exchange { client: &mut *client, server: &mut *server, statements: &mut self.statements };
             let taken = exchange.requests(&input, &mut down).unwrap();
             let _ = input.split_to(taken);
@@ -54,11 +59,24 @@ impl Place {
             }
             if input.is_empty() && server.is_at_rest() {
                 assert!(server.traces.is_empty());
-                return heard(&down);
+                return down;
             }
         }
         panic!("no end: {} left, heard {}", input.escape_ascii(), down.escape_ascii());
     }
+}
+
+/// Type, version and body of each message.
+pub(super) fn messages(mut rest: &[u8]) -> Vec<(char, Option<String>, String)> {
+    let mut all = Vec::new();
+    while let Some(head) = rest.first_chunk::<5>() {
+        let total = 1 + u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        let body = rest[5..total].escape_ascii().to_string();
+        let version = body.split("star-v").nth(1).map(|rest| rest.chars().take_while(char::is_ascii_digit).collect());
+        all.push((char::from(head[0]), version, body));
+        rest = &rest[total..];
+    }
+    all
 }
 
 fn heard(bytes: &[u8]) -> Heard {
