@@ -312,3 +312,56 @@ fn rows_have_the_columns_that_the_client_was_told() {
     }
     assert!(all.0 > 10_000 && all.1 > 100, "{all:?}");
 }
+
+/// A client whose Bind of so many bytes waits for columns on the second connection.
+fn waiting(place: &mut Place, bytes: usize) -> (Client, Vec<u8>) {
+    let mut client = told(place, 1);
+    let bind =
+        msg(b'B', &[b"\0s\0\0\0\0\x01".as_slice(), &u32::try_from(bytes).unwrap().to_be_bytes(), &vec![b'x'; bytes], &[0, 0]].concat());
+    let (server, _) = &mut place.wires[1];
+    let mut exchange = Exchange { client: &mut client, server, statements: &mut place.statements };
+    let mut down = BytesMut::new();
+    // A long one waits when its beginning is there.
+    assert_eq!(exchange.requests(&bind[..bind.len().min(40_000)], &mut down), Ok(0));
+    assert!(server.owes_much() && server.is_full() && !server.is_at_rest() && down.is_empty());
+    (client, bind)
+}
+
+#[test]
+fn a_long_bind_waits_too_and_a_cancel_ends_the_wait() {
+    for bytes in [10, 100_000] {
+        let mut place = Place::new();
+        let (mut client, bind) = waiting(&mut place, bytes);
+        assert_eq!(place.batch(&mut client, 1, &[bind, execute(), sync()]).kinds, "2DCZ");
+
+        let mut place = Place::new();
+        let (mut client, bind) = waiting(&mut place, bytes);
+        let (server, _) = &mut place.wires[1];
+        server.up.clear();
+        let mut exchange = Exchange { client: &mut client, server, statements: &mut place.statements };
+        let mut down = BytesMut::new();
+        assert_eq!(exchange.answers(&[ok1(), error("57014", "")].concat(), &mut down), Ok(Took::Changed));
+        assert_eq!(down, error("57014", ""));
+        assert!(!server.is_full() && !server.is_at_rest());
+        assert_eq!(place.batch(&mut client, 1, &[bind, execute(), sync()]).kinds, "Z");
+        assert_eq!(place.batch(&mut client, 1, &run("s")).kinds, "2DCZ");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_its_bind_waits_leaves_nothing() {
+    let mut place = Place::new();
+    let (mut client, _) = waiting(&mut place, 100_000);
+    assert!(!client.is_within_message());
+    for _ in 0..3 {
+        let (server, session) = &mut place.wires[1];
+        server.conclude();
+        session.take(&server.up.split(), &mut place.world);
+        let out = session.out.split();
+        let mut exchange = Exchange { client: &mut client, server, statements: &mut place.statements };
+        exchange.answers(&out, &mut BytesMut::new()).unwrap();
+    }
+    assert!(place.wires[1].0.is_at_rest() && place.wires[1].1.is_clean());
+    let mut other = place.client(2);
+    assert_eq!(place.batch(&mut other, 1, &[parse("s", "star"), bind("s"), execute(), sync()]).kinds, "12DCZ");
+}
