@@ -12,6 +12,9 @@ use super::{Broken, Exchange, Unit};
 use crate::postgres::sql::Verdict;
 use crate::postgres::traces::Traces;
 
+/// Portals that are described are among the last so many that were bound.
+const MAX_PORTALS: usize = 16;
+
 impl Exchange<'_> {
     pub(super) fn parse(&mut self, message: &[u8], down: &mut BytesMut) -> Result<(), Broken> {
         if !self.client.rewrites {
@@ -219,7 +222,12 @@ impl Exchange<'_> {
             up.extend_from_slice(rest);
         });
         let place = if let Target::Place(place) = target { place } else { NO_PLACE };
-        self.server.portal = given.clone().map(|given| (portal.into(), (given, place)));
+        let portals = &mut self.server.portals;
+        portals.retain(|(bound, _)| **bound != *portal);
+        if portals.len() == MAX_PORTALS {
+            drop(portals.remove(0));
+        }
+        portals.extend(given.clone().map(|given| (portal.into(), (given, place))));
         self.server.replies.push(if changed { Expect::Changed } else { Expect::Bind(given, undo) });
     }
 
@@ -239,7 +247,7 @@ impl Exchange<'_> {
         let (what, name) = body(message).split_first().ok_or(Broken("insufficient data left in message"))?;
         if *what != b'S' {
             let portal = string(name).map(|(portal, _)| portal);
-            let of = self.server.portal.as_ref().filter(|(bound, _)| portal == Some(&**bound)).map(|(_, shown)| shown.clone());
+            let of = self.server.portals.iter().find(|(bound, _)| portal == Some(&**bound)).map(|(_, shown)| shown.clone());
             self.send(message, Expect::DescribePortal(of));
             return Ok(());
         }

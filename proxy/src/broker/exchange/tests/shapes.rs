@@ -134,6 +134,14 @@ fn a_described_portal_counts_too() {
     assert_eq!((told.columns.as_deref(), told.row.as_deref()), (Some("0"), Some("0")));
     place.world.version = 1;
     assert_eq!(place.batch(&mut client, 1, &run("s")).kinds, "EZ");
+    // Another was bound in between.
+    let (named, portal) = (msg(b'B', b"p\0s\0\0\0\0\0\0\0"), msg(b'D', b"Pp\0"));
+    let other = [close("s"), parse("s", "star"), parse("w", "write"), named, bind("w"), portal, execute(), sync()];
+    assert_eq!(place.batch(&mut client, 1, &other).columns.as_deref(), Some("1"));
+    place.world.version = 2;
+    let mut fresh = place.client(2);
+    place.batch(&mut fresh, 0, &[parse("s", "star"), bind("s"), execute(), sync()]);
+    assert_eq!(place.batch(&mut client, 0, &run("s")).kinds, "EZ");
 }
 
 #[test]
