@@ -70,6 +70,12 @@ pub fn scan(text: &[u8]) -> Verdict {
     read(text).0
 }
 
+/// Whether the first word of the text is one of these.
+#[must_use]
+pub fn begins_with(text: &[u8], words: &[&[u8]]) -> bool {
+    matches!(Lexer::new(text).next(), Some(Token::Word(first)) if words.iter().any(|word| first.eq_ignore_ascii_case(word)))
+}
+
 /// Also tells whether there is but one reading, and text behind this one would be statements of its own.
 fn read(text: &[u8]) -> (Verdict, bool) {
     let mut lexer = Lexer::new(text);

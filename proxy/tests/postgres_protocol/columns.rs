@@ -7,6 +7,9 @@ in_every_mode!(
     changed_columns_are_an_error_and_never_other_rows,
     the_same_columns_elsewhere_are_no_matter,
     what_fails_while_columns_are_asked_for_is_said,
+    what_runs_something_else_has_its_columns,
+    the_unnamed_statement_counts_too,
+    what_one_name_is_told_is_nothing_to_another,
 );
 
 const CHANGED: &str = "E(0A000: cached plan must not change result type) Z(I)";
@@ -86,4 +89,51 @@ async fn what_fails_while_columns_are_asked_for_is_said(mode: Mode) {
     }
     bed.sql("create table public.t as select 3 as a; grant all on public.t to public").await;
     assert_eq!(client.ask(&[run("s", &[]), sync()]).await, "2 D(3) C(SELECT 1) Z(I)");
+}
+
+/// What runs another statement or portal has its columns: a server of the client's own does not compare them.
+async fn what_runs_something_else_has_its_columns(mode: Mode) {
+    let bed = Bed::with(mode, 2, &[]).await;
+    let mut client = bed.client().await;
+    client.query("begin").await;
+    let place = client.value("select pg_backend_pid()").await;
+    // Described before there is such a cursor, and while it has one column.
+    assert_eq!(client.ask(&[parse("f", "fetch 1 from c", &[]), describe(b'S', "f"), sync()]).await, "1 t() n Z(T)");
+    client.query("declare c cursor for select 1 as a").await;
+    assert_eq!(client.ask(&[parse("g", "/* all */ FETCH all from c", &[]), describe(b'S', "g"), sync()]).await, "1 t() T(a) Z(T)");
+    assert_eq!(client.query("commit").await, "C(COMMIT) Z(I)");
+    let _held = leave_only_the_other(&bed, &place).await;
+    for name in ["f", "g"] {
+        client.query("begin; declare c cursor for select 'x' as b").await;
+        assert_eq!(client.ask(&[run(name, &[]), sync()]).await, "2 D(x) C(FETCH 1) Z(T)", "{name}");
+        assert_eq!(client.query("commit").await, "C(COMMIT) Z(I)");
+    }
+}
+
+async fn the_unnamed_statement_counts_too(mode: Mode) {
+    let bed = Bed::with(mode, 2, &[]).await;
+    bed.sql("create table public.t as select 1 as a; grant all on public.t to public").await;
+    let mut client = bed.client().await;
+    client.query("begin").await;
+    let place = client.value("select pg_backend_pid()").await;
+    assert_eq!(client.query("commit").await, "C(COMMIT) Z(I)");
+    assert_eq!(client.ask(&[parse("", "select * from t", &[]), describe(b'S', ""), sync()]).await, "1 t() T(a) Z(I)");
+    assert_eq!(client.ask(&[run("", &[]), sync()]).await, "2 D(1) C(SELECT 1) Z(I)");
+    bed.sql("alter table public.t alter a type bigint").await;
+    let _held = leave_only_the_other(&bed, &place).await;
+    assert_eq!(client.ask(&[run("", &[]), sync()]).await, CHANGED);
+}
+
+/// One object of a driver's runs the text without a name while another has it prepared.
+async fn what_one_name_is_told_is_nothing_to_another(mode: Mode) {
+    let bed = Bed::with(mode, 2, &[]).await;
+    bed.sql("create table public.t as select 1 as a; grant all on public.t to public").await;
+    let (mut client, place) = told(&bed, "select * from t", "a").await;
+    bed.sql("alter table public.t alter a type bigint").await;
+    let _held = leave_only_the_other(&bed, &place).await;
+    for _ in 0..3 {
+        let unnamed = [parse("", "select * from t", &[]), describe(b'S', ""), run("", &[]), sync()];
+        assert_eq!(client.ask(&unnamed).await, "1 t() T(a) 2 D(1) C(SELECT 1) Z(I)");
+        assert_eq!(client.ask(&[run("s", &[]), sync()]).await, CHANGED);
+    }
 }

@@ -208,12 +208,14 @@ impl Exchange<'_> {
             b'2' => matches!(self.server.replies.first(), Some(Expect::Bind(..))).then_some(true),
             b't' if matches!(self.server.replies.first(), Some(Expect::Columns(_))) => return Ok(false),
             b'n' | b'T' => match self.server.replies.first() {
-                Some(Expect::DescribePortal(place) | Expect::DescribeStatement(place)) => {
-                    place.inspect(|place| self.described(*place, kind, body, false));
+                Some(Expect::DescribePortal(shown) | Expect::DescribeStatement(shown)) => {
+                    if let Some((given, place)) = shown.clone() {
+                        self.described((given.number, place), kind, body, Some(&given));
+                    }
                     Some(true)
                 }
                 Some(Expect::Columns(place)) => {
-                    self.described(*place, kind, body, true);
+                    self.described(*place, kind, body, None);
                     Some(false)
                 }
                 _ => return self.passes(kind),

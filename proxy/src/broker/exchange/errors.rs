@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::answers::Said;
 use super::replies::{Expect, Follow, Undo};
 use super::shapes::CHANGED;
-use super::statements::Statement;
-use super::wire::OUR_NAME;
+use super::statements::Given;
+use super::wire::{OUR_NAME, message_with_rest};
 use super::{Exchange, Unit};
 use crate::postgres::message::SqlState;
 use crate::postgres::reply;
@@ -31,7 +31,8 @@ impl Exchange<'_> {
             && (code == "26000" || code == "0A000")
         {
             // It is not what it was, or not there: next time it is prepared anew.
-            self.server.prepared.remove(number);
+            let old = self.server.prepared.remove(number);
+            self.server.orphans.extend(old.map(|slot| slot.name));
             self.server.unnamed = self.server.unnamed.filter(|(unnamed, _)| *unnamed != number);
         }
         let has_changed = code == "26000" && matches!(self.server.replies.first(), Some(Expect::Changed));
@@ -122,7 +123,7 @@ impl Exchange<'_> {
 
     /// What the name meant before. Where the client has given it another meaning since, in a batch of its own, this is what comes back if that
     /// fails too.
-    pub(super) fn put_back(&mut self, name: &[u8], was: Option<Rc<Statement>>) {
+    pub(super) fn put_back(&mut self, name: &[u8], was: Option<Rc<Given>>) {
         for undo in self.server.replies.iter_mut().filter_map(Expect::undo_mut) {
             match undo {
                 Undo::Name(later, before) | Undo::NameAndPlace(later, before, _) if **later == *name => {
@@ -142,10 +143,11 @@ impl Exchange<'_> {
     pub(super) fn is_stale(&self, body: &[u8]) -> bool {
         // Only for who has parsed it since it was last known to be good, and was not told its columns since: others must hear that it is not that any more.
         let first = self.server.replies.iter().find(|expect| !matches!(expect, Expect::Parsed(_) | Expect::Closed(_)));
-        let Some(number) = first.and_then(Expect::statement) else { return false };
-        let is_fresh =
-            self.client.names.told(number).is_none() && self.client.names.named_at(number) > self.server.prepared.used_before(number);
-        if self.server.unit_state != Unit::Whole || self.server.answered || self.server.status != b'I' {
+        let Some(given) = first.and_then(Expect::given).filter(|given| given.told.get().is_none()) else { return false };
+        let is_fresh = Some(given.at) > self.server.prepared.used_before(given.number);
+        // The rest of a batch may wait, with us, for columns that were asked for behind this.
+        let is_there = self.server.unit_state == Unit::Whole || self.server.unit_state == Unit::Open && self.server.awaits_columns();
+        if !is_there || self.server.answered || self.server.status != b'I' {
             return false;
         }
         match SqlState::of_error(body).as_ref().map(SqlState::as_str) {
@@ -158,13 +160,22 @@ impl Exchange<'_> {
     }
 
     pub(super) fn begin_again(&mut self) {
-        let (skipped, _) = self.server.replies.skip_to_sync();
+        let (skipped, has_sync) = self.server.replies.skip_to_sync();
         for expect in skipped {
-            if let Some(number) = expect.statement() {
-                self.server.prepared.remove(number);
+            if let Some(given) = expect.given() {
+                // What the client was told of is the server's to compare, which knows it as it was: what is sent again does not wait for columns.
+                if given.told.get().is_none() {
+                    let old = self.server.prepared.remove(given.number);
+                    self.server.orphans.extend(old.map(|slot| slot.name));
+                }
                 self.server.unnamed = None;
             }
             self.take_back_expect(expect);
+        }
+        if !has_sync {
+            message_with_rest(&mut self.server.up, b'S', 0, |_| {});
+            self.server.prepared.next_batch();
+            self.server.replies.push(Expect::Sync);
         }
         if let Some(first) = self.server.replies.first_mut() {
             *first = Expect::Discarded;

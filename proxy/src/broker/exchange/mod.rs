@@ -40,7 +40,7 @@ pub(super) use settings::set as set_config;
 pub use statements::Statements;
 
 use self::prepared::Prepared;
-use self::replies::{Done, Expect, Follow, Place, Replies};
+use self::replies::{Done, Expect, Follow, Replies, Shown};
 use self::requests::Passing;
 use self::statements::Names;
 use super::params::Params;
@@ -116,8 +116,8 @@ pub struct Server {
     prepared: Prepared,
     /// The statement that the connection's unnamed one is, and the batch in which it was sent.
     unnamed: Option<(u64, u64)>,
-    /// The portal that was bound last, and what of.
-    portal: Option<(Box<[u8]>, Place)>,
+    /// The portals that were bound last, and what of.
+    portals: Vec<(Box<[u8]>, Shown)>,
     /// Names of statements that nobody will use: to be closed.
     orphans: Vec<u32>,
     /// The server has said its last word.
@@ -228,7 +228,7 @@ impl Server {
             replies: Replies::default(),
             prepared: Prepared::new(limit),
             unnamed: None,
-            portal: None,
+            portals: Vec::new(),
             orphans: Vec::new(),
             ended: false,
             returns: false,

@@ -6,11 +6,14 @@ use bytes::BytesMut;
 
 use super::replies::{Expect, Follow, Note, Undo};
 use super::shapes::NO_PLACE;
-use super::statements::Statement;
+use super::statements::{Given, Statement};
 use super::wire::{OUR_NAME, Target, body, message_with_rest, our_name, string};
 use super::{Broken, Exchange, Unit};
 use crate::postgres::sql::Verdict;
 use crate::postgres::traces::Traces;
+
+/// Portals that are described are among the last so many that were bound.
+const MAX_PORTALS: usize = 16;
 
 impl Exchange<'_> {
     pub(super) fn parse(&mut self, message: &[u8], down: &mut BytesMut) -> Result<(), Broken> {
@@ -33,7 +36,8 @@ impl Exchange<'_> {
             self.server.replies.push(Expect::Parse { theirs: true, undo: Undo::Duplicate(Box::new((name.into(), statement, place))) });
             return Ok(());
         }
-        let was = self.client.names.give(name, Rc::clone(&statement), self.statements.now());
+        let given = Given::new(Rc::clone(&statement), self.statements.now());
+        let was = self.client.names.put(name, Some(given));
         if self.server.prepared.find(statement.number, None).is_some() {
             // At once where nothing is due before it, unless it would have to be taken back: see `answers::stale`.
             self.server.replies.push(Expect::Parsed(Undo::Name(name.into(), was)));
@@ -58,7 +62,7 @@ impl Exchange<'_> {
     pub(super) fn taken_after_all(&mut self, (name, statement, place): (Box<[u8]>, Rc<Statement>, u32)) {
         self.server.prepared.put(statement.number, place);
         self.leaves_by(&statement.verdict);
-        self.put_back(&name, Some(statement));
+        self.put_back(&name, Some(Given::new(statement, 0)));
     }
 
     /// The server has prepared what is not known by that name (any more).
@@ -92,7 +96,7 @@ impl Exchange<'_> {
         self.leaves(Traces::UNSEEN, true);
         let statement = self.statements.unseen(Verdict { leaves: Traces::UNSEEN, ..Verdict::default() });
         let number = statement.number;
-        let was = self.client.names.put(name, Some(statement));
+        let was = self.client.names.put(name, Some(Given::new(statement, 0)));
         let place = self.new_place(number);
         let rest = total - taken;
         message_with_rest(&mut self.server.up, b'P', rest, |up| our_name(up, place));
@@ -123,7 +127,7 @@ impl Exchange<'_> {
     }
 
     /// The connection's unnamed statement is this one, whatever becomes of the batches before.
-    fn is_unnamed(&self, name: &[u8], number: u64) -> bool {
+    pub(super) fn is_unnamed(&self, name: &[u8], number: u64) -> bool {
         name.is_empty() && self.server.unnamed == Some((number, self.server.prepared.batch()))
     }
 
@@ -187,10 +191,10 @@ impl Exchange<'_> {
         // Another takes its place.
         self.client.bound.retain(|(bound, _)| **bound != *portal);
         let mut undo = Undo::Nothing;
-        let mut number = None;
+        let mut given = None;
         let mut changed = false;
         let target = match self.client.names.find(name).cloned() {
-            Some(statement) if self.has_changed(&statement) => {
+            Some(statement) if self.has_changed(name, &statement) => {
                 changed = true;
                 Target::Nobodys
             }
@@ -200,26 +204,31 @@ impl Exchange<'_> {
                 if let Some(command) = &statement.verdict.command {
                     (other, undo) = self.bind_command(command, portal);
                 }
-                number = Some(statement.number);
-                match other {
+                let target = match other {
                     Some(place) => Target::Place(place),
                     None if self.is_unnamed(name, statement.number) => Target::Unnamed,
                     None => Target::Place(self.place_of(name, &statement)),
-                }
+                };
+                given = Some(statement);
+                target
             }
             None => self.unknown(name),
         };
         message_with_rest(&mut self.server.up, b'B', to_come, |up| {
             up.extend_from_slice(portal);
             up.extend_from_slice(b"\0");
-            target.push(up, name);
+            // One that has changed goes to what cannot be, whatever the client calls it.
+            target.push(up, if changed { OUR_NAME } else { name });
             up.extend_from_slice(rest);
         });
-        self.server.portal = match target {
-            Target::Place(place) => number.map(|number| (portal.into(), (number, place))),
-            _ => None,
-        };
-        self.server.replies.push(if changed { Expect::Changed } else { Expect::Bind(number, undo) });
+        let place = if let Target::Place(place) = target { place } else { NO_PLACE };
+        let portals = &mut self.server.portals;
+        portals.retain(|(bound, _)| **bound != *portal);
+        if portals.len() == MAX_PORTALS {
+            drop(portals.remove(0));
+        }
+        portals.extend(given.clone().map(|given| (portal.into(), (given, place))));
+        self.server.replies.push(if changed { Expect::Changed } else { Expect::Bind(given, undo) });
     }
 
     /// A name that means nothing to us is the server's to refuse, or it was prepared in SQL.
@@ -238,7 +247,7 @@ impl Exchange<'_> {
         let (what, name) = body(message).split_first().ok_or(Broken("insufficient data left in message"))?;
         if *what != b'S' {
             let portal = string(name).map(|(portal, _)| portal);
-            let of = self.server.portal.as_ref().filter(|(bound, _)| portal == Some(&**bound)).map(|(_, place)| *place);
+            let of = self.server.portals.iter().find(|(bound, _)| portal == Some(&**bound)).map(|(_, shown)| shown.clone());
             self.send(message, Expect::DescribePortal(of));
             return Ok(());
         }
@@ -248,12 +257,12 @@ impl Exchange<'_> {
         }
         let (name, _) = string(name).ok_or(Broken("invalid string in message"))?;
         let found = self.client.names.find(name).cloned();
-        let mut of = found.as_ref().map(|statement| (statement.number, NO_PLACE));
+        let mut of = found.clone().map(|statement| (statement, NO_PLACE));
         let target = match found {
             Some(statement) if self.is_unnamed(name, statement.number) => Target::Unnamed,
             Some(statement) => {
                 let place = self.place_of(name, &statement);
-                of = Some((statement.number, place));
+                of = Some((statement, place));
                 Target::Place(place)
             }
             None => self.unknown(name),

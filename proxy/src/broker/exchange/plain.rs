@@ -11,6 +11,7 @@ pub struct Plain {
     base: Params,
     params: Params,
     prepared: Taken,
+    orphans: Vec<u32>,
 }
 
 impl Server {
@@ -23,7 +24,8 @@ impl Server {
     /// Only if it [can move](Server::can_move).
     #[must_use]
     pub fn into_plain(self) -> Plain {
-        Plain { base: Rc::unwrap_or_clone(self.base), params: Rc::unwrap_or_clone(self.params), prepared: self.prepared.into_names() }
+        let (base, params) = (Rc::unwrap_or_clone(self.base), Rc::unwrap_or_clone(self.params));
+        Plain { base, params, prepared: self.prepared.into_names(), orphans: self.orphans }
     }
 }
 
@@ -33,6 +35,7 @@ impl From<Plain> for Server {
         let mut server = Self::new(Rc::new(plain.base), 1);
         server.sole_client = super::SEVERAL;
         server.prepared = Prepared::of_strangers(plain.prepared);
+        server.orphans = plain.orphans;
         if !plain.params.changes_to(&server.base).is_empty() {
             server.params = Rc::new(plain.params);
         }
@@ -52,11 +55,12 @@ mod tests {
         // The first is used again.
         assert_eq!(server.prepared.find(1, None), Some(names[0]));
         server.params = Rc::new(Params::default().reported(b"TimeZone", b"CET"));
+        server.orphans.push(7);
         assert!(server.can_move());
 
         let mut moved = Server::from(server.into_plain());
         assert_eq!((moved.params.value(b"TimeZone"), moved.base.value(b"TimeZone")), (Some(&b"CET"[..]), Some(&b"UTC"[..])));
-        assert_eq!(moved.prepared(), 3);
+        assert_eq!((moved.prepared(), &moved.orphans[..]), (4, &[7][..]));
         for number in 1..=3 {
             assert_eq!(moved.prepared.find(number, None), None, "a number means something else here");
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::prepared::{Prepared, Slot};
-use super::statements::{Names, Statement};
+use super::statements::{Given, Names, Statement};
 
 /// One answer that is due.
 pub(super) enum Expect {
@@ -21,14 +21,14 @@ pub(super) enum Expect {
         /// If it is skipped or fails.
         undo: Undo,
     },
-    /// BindComplete. With the statement's number, if it is one of ours.
-    Bind(Option<u64>, Undo),
+    /// BindComplete. With the statement, if it is one of ours.
+    Bind(Option<Rc<Given>>, Undo),
     /// As `Bind`, of a statement whose columns are not those that the client counts on: an error, which takes the server's words' place.
     Changed,
     /// ParameterDescription, then RowDescription or NoData. With the statement, if it is one of ours.
-    DescribeStatement(Option<Place>),
+    DescribeStatement(Option<Shown>),
     /// RowDescription or NoData. With its statement, if it is one of ours.
-    DescribePortal(Option<Place>),
+    DescribePortal(Option<Shown>),
     /// As `DescribeStatement`, for us: see [`super::shapes`].
     Columns(Place),
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended; or a COPY.
@@ -59,13 +59,18 @@ pub(super) enum Expect {
 }
 
 impl Expect {
-    /// The number of the statement that it is about.
-    pub(super) fn statement(&self) -> Option<u64> {
+    /// The statement that it is about.
+    pub(super) fn given(&self) -> Option<&Rc<Given>> {
         match self {
-            Self::Bind(number, _) => *number,
-            Self::DescribeStatement(place) => place.map(|(number, _)| number),
+            Self::Bind(given, _) => given.as_ref(),
+            Self::DescribeStatement(shown) => shown.as_ref().map(|(given, _)| given),
             _ => None,
         }
+    }
+
+    /// The number of the statement that it is about.
+    pub(super) fn statement(&self) -> Option<u64> {
+        self.given().map(|given| given.number)
     }
 
     /// What is taken back if the server skips it, where there is anything.
@@ -128,6 +133,9 @@ pub(super) struct Done {
 /// A statement's number, and what it is to be called on the connection.
 pub(super) type Place = (u64, u32);
 
+/// A statement whose columns the client is told, and what it is to be called on the connection.
+pub(super) type Shown = (Rc<Given>, u32);
+
 /// How to take back what was noted when a message was sent, if the server skips it.
 #[derive(Default)]
 pub(super) enum Undo {
@@ -135,9 +143,9 @@ pub(super) enum Undo {
     #[default]
     Nothing,
     /// A name of the client's meant this before.
-    Name(Box<[u8]>, Option<Rc<Statement>>),
+    Name(Box<[u8]>, Option<Rc<Given>>),
     /// As `Name`, and the statement of this number was noted as prepared on the connection.
-    NameAndPlace(Box<[u8]>, Option<Rc<Statement>>, Place),
+    NameAndPlace(Box<[u8]>, Option<Rc<Given>>, Place),
     /// The statement of this number was noted as prepared on the connection.
     Place(Place),
     /// The statement of this number lost its place on the connection.

@@ -110,6 +110,7 @@ impl Exchange<'_> {
         self.client.lost = Vec::new();
         // Portals end with their transaction.
         self.client.bound.clear();
+        self.server.portals.clear();
         self.close_orphans();
         self.server.doubtful |= std::mem::take(&mut self.server.ask_again);
         self.put_settings_right();

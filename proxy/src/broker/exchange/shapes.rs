@@ -14,11 +14,15 @@ use std::hash::Hasher as _;
 
 use super::Exchange;
 use super::replies::{Expect, Place, Undo};
-use super::statements::Statement;
+use super::statements::Given;
 use super::wire::{body, message_with_rest, our_name, string};
+use crate::postgres::sql;
 
-/// Of a portal or statement whose rows nobody counts on: the connection's unnamed one, or one that is not ours.
+/// Of the connection's unnamed statement: no name of ours.
 pub(super) const NO_PLACE: u32 = 0;
+
+/// How statements begin whose columns the server does not compare either: they are those of another statement, of a cursor, or a setting's name.
+const UNCOMPARED: [&[u8]; 3] = [b"execute", b"fetch", b"show"];
 
 /// A number that stands for the names and types of columns, on one worker.
 pub(super) type Shape = u64;
@@ -33,11 +37,11 @@ impl Exchange<'_> {
         if !self.client.rewrites || self.server.skipping || self.server.copying {
             return false;
         }
-        let Some((_, rest)) = string(body(bind)) else { return false };
-        let Some(statement) = string(rest).and_then(|(name, _)| self.client.names.find(name).cloned()) else { return false };
-        let Some(told) = self.client.names.told(statement.number) else { return false };
-        // One whose text is not kept stays where it is, and so does its client.
-        if statement.body.is_empty() || self.server.prepared.shape(statement.number).is_some_and(|(here, is_news)| is_news || here == told)
+        let Some((name, _)) = string(body(bind)).and_then(|(_, rest)| string(rest)) else { return false };
+        let Some(statement) = self.client.names.find(name).cloned() else { return false };
+        let Some(told) = statement.told.get() else { return false };
+        if self.stays(name, &statement)
+            || self.server.prepared.shape(statement.number).is_some_and(|(here, is_news)| is_news || here == told)
         {
             return false;
         }
@@ -57,22 +61,23 @@ impl Exchange<'_> {
         true
     }
 
-    /// The statement's columns are others here than the client was told.
-    pub(super) fn has_changed(&self, statement: &Statement) -> bool {
-        let here = self.server.prepared.shape(statement.number);
-        let told = self.client.names.told(statement.number);
-        told.zip(here).is_some_and(|(told, (here, _))| told != here)
+    /// The statement's columns are others here than the client was told; or not known, where a batch is sent again because they have changed.
+    pub(super) fn has_changed(&self, name: &[u8], statement: &Given) -> bool {
+        let here = || self.server.prepared.shape(statement.number).map(|(here, _)| here);
+        statement.told.get().is_some_and(|told| here() != Some(told)) && !self.stays(name, statement)
     }
 
-    /// RowDescription or NoData (`kind`) about one of our statements; `whole` as far as it was received.
-    pub(super) fn described(&mut self, (number, place): Place, kind: u8, body: &[u8], for_us: bool) {
-        if place == NO_PLACE {
-            return;
-        }
+    /// One whose text is not kept stays where it is, and so does its client. The unnamed one is what it was within its batch.
+    fn stays(&self, name: &[u8], statement: &Given) -> bool {
+        statement.body.is_empty() || self.is_unnamed(name, statement.number)
+    }
+
+    /// RowDescription or NoData (`kind`) about one of our statements, for us or for the client that calls it so.
+    pub(super) fn described(&mut self, (number, place): Place, kind: u8, body: &[u8], given: Option<&Given>) {
         let Some(shape) = self.shape(kind, body) else { return };
-        self.server.prepared.describe(number, place, shape, for_us);
-        if !for_us {
-            self.client.names.tell(number, shape);
+        self.server.prepared.describe(number, place, shape, given.is_none());
+        if let Some(given) = given.filter(|given| !sql::begins_with(&given.body, &UNCOMPARED)) {
+            given.told.set(Some(shape));
         }
     }
 

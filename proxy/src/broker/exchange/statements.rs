@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, DefaultHasher, RandomState};
+use std::ops::Deref;
 use std::rc::Rc;
 
 use super::super::params::Params;
@@ -41,6 +42,29 @@ pub(super) struct Statement {
 impl Statement {
     fn new(number: u64, body: &[u8], verdict: Verdict) -> Self {
         Self { number, body: body.into(), verdict, seen: Cell::new(0) }
+    }
+}
+
+/// A statement under one of a client's names, from one Parse of its on. What comes back when later ones are skipped comes back as it was.
+pub(super) struct Given {
+    statement: Rc<Statement>,
+    /// When the client has given it that name: see [`Statements::now`].
+    pub at: u64,
+    /// What the client has been told of its columns since: see [`super::shapes`].
+    pub told: Cell<Option<Shape>>,
+}
+
+impl Given {
+    pub(super) fn new(statement: Rc<Statement>, at: u64) -> Rc<Self> {
+        Rc::new(Self { statement, at, told: Cell::new(None) })
+    }
+}
+
+impl Deref for Given {
+    type Target = Statement;
+
+    fn deref(&self) -> &Statement {
+        &self.statement
     }
 }
 
@@ -120,8 +144,8 @@ impl Statements {
     }
 }
 
-/// When it was used last, what it is, and when the client has given it its name: see [`Statements::now`].
-type Named = (Cell<u64>, Rc<Statement>, u64);
+/// When it was used last, and what it is.
+type Named = (Cell<u64>, Rc<Given>);
 
 /// What one client has prepared, by its own names. Without any it takes no memory beside itself.
 #[derive(Default)]
@@ -129,20 +153,17 @@ pub(super) struct Names {
     named: HashMap<Box<[u8]>, Named>,
     /// Of `named`, names and texts.
     bytes: usize,
-    unnamed: Option<Rc<Statement>>,
-    unnamed_at: u64,
+    unnamed: Option<Rc<Given>>,
     uses: Cell<u64>,
-    /// What the client has been told of the columns of statements, by number: see [`super::shapes`].
-    told: HashMap<u64, Shape>,
 }
 
 impl Names {
     /// The statement of that name; the empty name is the unnamed one.
-    pub(super) fn find(&self, name: &[u8]) -> Option<&Rc<Statement>> {
+    pub(super) fn find(&self, name: &[u8]) -> Option<&Rc<Given>> {
         if name.is_empty() {
             return self.unnamed.as_ref();
         }
-        let (used, statement, _) = self.named.get(name)?;
+        let (used, statement) = self.named.get(name)?;
         used.set(self.tick());
         Some(statement)
     }
@@ -152,37 +173,17 @@ impl Names {
         if self.unnamed.as_ref().is_some_and(|statement| statement.number == number) {
             return Some(b"");
         }
-        self.named.iter().find(|(_, (_, statement, _))| statement.number == number).map(|(name, _)| &**name)
-    }
-
-    /// When the client has given the statement of this number a name last. Looks at all of them: for errors.
-    pub(super) fn named_at(&self, number: u64) -> Option<u64> {
-        let unnamed = self.unnamed.iter().map(|statement| (statement, self.unnamed_at));
-        let named = self.named.values().map(|(_, statement, at)| (statement, *at));
-        unnamed.chain(named).filter(|(statement, _)| statement.number == number).map(|(_, at)| at).max()
-    }
-
-    /// As [`Names::put`], by the client itself.
-    pub(super) fn give(&mut self, name: &[u8], statement: Rc<Statement>, now: u64) -> Option<Rc<Statement>> {
-        // It has not been told yet what it prepares now.
-        self.told.remove(&statement.number);
-        let was = self.put(name, Some(statement));
-        match self.named.get_mut(name) {
-            Some((_, _, at)) => *at = now,
-            None => self.unnamed_at = now,
-        }
-        was
+        self.named.iter().find(|(_, (_, statement))| statement.number == number).map(|(name, _)| &**name)
     }
 
     /// Gives a statement that name, or takes the name away; returns whose it was.
-    pub(super) fn put(&mut self, name: &[u8], statement: Option<Rc<Statement>>) -> Option<Rc<Statement>> {
+    pub(super) fn put(&mut self, name: &[u8], statement: Option<Rc<Given>>) -> Option<Rc<Given>> {
         if name.is_empty() {
-            self.unnamed_at = 0;
             return std::mem::replace(&mut self.unnamed, statement);
         }
         let was = match statement {
             Some(statement) => {
-                let entry = (Cell::new(self.tick()), statement, 0);
+                let entry = (Cell::new(self.tick()), statement);
                 let bytes = entry.1.body.len() + name.len();
                 if self.named.len() >= MAX_NAMES || self.bytes + bytes > MAX_NAMED_BYTES {
                     self.forget_oldest();
@@ -190,29 +191,11 @@ impl Names {
                 self.bytes += bytes;
                 self.named.insert(name.into(), entry)
             }
-            None => {
-                let was = self.named.remove(name);
-                self.told.remove(&was.as_ref().map_or(0, |(_, statement, _)| statement.number));
-                was
-            }
+            None => self.named.remove(name),
         };
-        let was = was.map(|(_, statement, _)| statement);
+        let was = was.map(|(_, statement)| statement);
         self.bytes -= was.as_ref().map_or(0, |statement| statement.body.len() + name.len());
         was
-    }
-
-    /// The client has been told what columns the statement of this number has.
-    pub(super) fn tell(&mut self, number: u64, shape: Shape) {
-        if self.told.len() >= MAX_NAMES {
-            // Not to know is safe: what is not known is not compared.
-            self.told.clear();
-        }
-        self.told.insert(number, shape);
-    }
-
-    /// What the client has been told last of the columns, if it has not prepared the statement anew since.
-    pub(super) fn told(&self, number: u64) -> Option<Shape> {
-        self.told.get(&number).copied()
     }
 
     fn tick(&self) -> u64 {
@@ -228,7 +211,7 @@ impl Names {
         }
         let (_, oldest, _) = uses.select_nth_unstable(self.named.len() / 10);
         let oldest = *oldest;
-        self.named.retain(|name, (used, statement, _)| {
+        self.named.retain(|name, (used, statement)| {
             let stays = used.get() > oldest;
             self.bytes -= if stays { 0 } else { statement.body.len() + name.len() };
             stays

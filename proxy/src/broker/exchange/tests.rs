@@ -6,6 +6,7 @@ mod names;
 mod returns;
 mod script;
 mod shapes;
+mod told;
 
 use std::rc::Rc;
 
@@ -247,9 +248,10 @@ fn a_stale_statement_is_prepared_anew_and_the_client_hears_nothing_of_it() {
     pair.send(&[parse("b", "SELECT * FROM t"), bind("b"), execute(), sync()]);
     let heard = pair.answer(&[error("0A000", "RRevalidateCachedQuery\0"), ready(b'I')]);
     assert!(heard.is_empty(), "{:?}", String::from_utf8_lossy(&heard));
-    assert_eq!(pair.server.up.split().to_vec(), [parse("_rtp_2", "SELECT * FROM t"), bind("_rtp_2"), execute(), sync()].concat());
-    let all = [ok1(), ok2(), complete("SELECT 1"), ready(b'I')];
-    assert_eq!(pair.answer(&all), all.concat());
+    let again = [close("_rtp_1"), parse("_rtp_2", "SELECT * FROM t"), bind("_rtp_2"), execute(), sync()];
+    assert_eq!(pair.server.up.split().to_vec(), again.concat());
+    let all = [msg(b'3', b""), ok1(), ok2(), complete("SELECT 1"), ready(b'I')];
+    assert_eq!(pair.answer(&all), all[1..].concat());
     // Within a transaction nothing may be done twice.
     pair.send(&[query("BEGIN")]);
     pair.answer(&[complete("BEGIN"), ready(b'T')]);

@@ -21,29 +21,34 @@ struct Heard {
     error: Option<String>,
 }
 
-struct Place {
-    world: World,
-    wires: Vec<(Server, Session)>,
+pub(super) struct Place {
+    pub(super) world: World,
+    pub(super) wires: Vec<(Server, Session)>,
     statements: Statements,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let base = Rc::new(Params::default().reported(b"TimeZone", b"UTC"));
         let wires = (0..2).map(|_| (Server::new(Rc::clone(&base), 100), Session::new(settings(), true))).collect();
         Self { world: World::default(), wires, statements: Statements::default() }
     }
 
-    fn client(&self, id: u32) -> Client {
+    pub(super) fn client(&self, id: u32) -> Client {
         Client::new(id, Rc::clone(&self.wires[0].0.base), true)
     }
 
     /// One batch over one connection, to its end.
     fn batch(&mut self, client: &mut Client, wire: usize, parts: &[Vec<u8>]) -> Heard {
+        heard(&self.batch_raw(client, wire, parts))
+    }
+
+    /// As `batch`: the bytes that are heard.
+    pub(super) fn batch_raw(&mut self, client: &mut Client, wire: usize, parts: &[Vec<u8>]) -> BytesMut {
         let mut input = BytesMut::from(&parts.concat()[..]);
         let (server, session) = &mut self.wires[wire];
         let mut down = BytesMut::new();
-        for _ in 0..10 {
+        for _ in 0..30 {
             let mut exchange = Exchange { client: &mut *client, server: &mut *server, statements: &mut self.statements };
             let taken = exchange.requests(&input, &mut down).unwrap();
             let _ = input.split_to(taken);
@@ -54,11 +59,24 @@ impl Place {
             }
             if input.is_empty() && server.is_at_rest() {
                 assert!(server.traces.is_empty());
-                return heard(&down);
+                return down;
             }
         }
         panic!("no end: {} left, heard {}", input.escape_ascii(), down.escape_ascii());
     }
+}
+
+/// Type, version and body of each message.
+pub(super) fn messages(mut rest: &[u8]) -> Vec<(char, Option<String>, String)> {
+    let mut all = Vec::new();
+    while let Some(head) = rest.first_chunk::<5>() {
+        let total = 1 + u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        let body = rest[5..total].escape_ascii().to_string();
+        let version = body.split("star-v").nth(1).map(|rest| rest.chars().take_while(char::is_ascii_digit).collect());
+        all.push((char::from(head[0]), version, body));
+        rest = &rest[total..];
+    }
+    all
 }
 
 fn heard(bytes: &[u8]) -> Heard {
@@ -116,6 +134,14 @@ fn a_described_portal_counts_too() {
     assert_eq!((told.columns.as_deref(), told.row.as_deref()), (Some("0"), Some("0")));
     place.world.version = 1;
     assert_eq!(place.batch(&mut client, 1, &run("s")).kinds, "EZ");
+    // Another was bound in between.
+    let (named, portal) = (msg(b'B', b"p\0s\0\0\0\0\0\0\0"), msg(b'D', b"Pp\0"));
+    let other = [close("s"), parse("s", "star"), parse("w", "write"), named, bind("w"), portal, execute(), sync()];
+    assert_eq!(place.batch(&mut client, 1, &other).columns.as_deref(), Some("1"));
+    place.world.version = 2;
+    let mut fresh = place.client(2);
+    place.batch(&mut fresh, 0, &[parse("s", "star"), bind("s"), execute(), sync()]);
+    assert_eq!(place.batch(&mut client, 0, &run("s")).kinds, "EZ");
 }
 
 #[test]
@@ -135,6 +161,97 @@ fn nothing_of_the_batch_is_done_when_columns_have_changed_and_nothing_is_asked_t
     }
     let names = place.wires[1].1.names().count();
     assert!(names <= 3, "{names} statements");
+}
+
+/// `s` on the first connection, told its columns.
+fn told(place: &mut Place, id: u32) -> Client {
+    let mut client = place.client(id);
+    assert_eq!(place.batch(&mut client, 0, &[parse("s", "star"), describe("s"), sync()]).columns.as_deref(), Some("0"));
+    client
+}
+
+#[test]
+fn what_is_told_of_a_text_by_one_name_is_not_told_by_another() {
+    for other in ["", "t"] {
+        let mut place = Place::new();
+        let mut client = told(&mut place, 1);
+        place.world.version = 1;
+        for _ in 0..2 {
+            let batch = [close(other), parse(other, "star"), describe(other), bind(other), execute(), sync()];
+            assert_eq!(place.batch(&mut client, 1, &batch).row.as_deref(), Some("1"));
+        }
+        assert_eq!(place.batch(&mut client, 1, &run("s")).kinds, "EZ", "{other:?}");
+        assert_eq!(place.batch(&mut client, 1, &run(other)).row.as_deref(), Some("1"), "{other:?}");
+    }
+}
+
+#[test]
+fn what_was_told_counts_again_when_the_new_parse_is_skipped() {
+    for again in [vec![close("s"), parse("s", "star")], vec![close("s")]] {
+        let mut place = Place::new();
+        let mut client = told(&mut place, 1);
+        let skipped = [vec![parse("x", "syntax")], again, vec![sync()]].concat();
+        assert_eq!(place.batch(&mut client, 0, &skipped).kinds, "EZ");
+        place.world.version = 1;
+        assert_eq!(place.batch(&mut client, 1, &run("s")).kinds, "EZ");
+    }
+}
+
+#[test]
+fn what_is_sent_again_gives_no_rows_of_other_columns() {
+    // It has gone without our knowledge.
+    let mut place = Place::new();
+    let mut client = told(&mut place, 1);
+    place.world.version = 1;
+    place.wires[0].1.discard();
+    let heard = place.batch(&mut client, 0, &run("s"));
+    assert_eq!(heard.kinds, "EZ", "{heard:?}");
+    // Another statement of the batch is why it is sent again: one of the same text, with another type of parameter.
+    let other = msg(b'P', b"o\0star\0\0\x01\0\0\0\x17");
+    let mut place = Place::new();
+    let (mut client, mut before) = (told(&mut place, 1), place.client(2));
+    place.batch(&mut before, 0, &[other.clone(), bind("o"), execute(), sync()]);
+    place.world.version = 1;
+    let heard = place.batch(&mut client, 0, &[other, bind("o"), execute(), bind("s"), execute(), sync()]);
+    assert_eq!(heard.kinds, "12DCEZ", "{heard:?}");
+}
+
+#[test]
+fn the_unnamed_statement_counts_in_the_batches_behind_its_own() {
+    for wire in 0..2 {
+        let mut place = Place::new();
+        let mut client = place.client(1);
+        assert_eq!(place.batch(&mut client, 0, &[parse("", "star"), describe(""), sync()]).columns.as_deref(), Some("0"));
+        assert_eq!(place.batch(&mut client, wire, &run("")).kinds, "2DCZ");
+        place.world.version = 1;
+        assert_eq!(place.batch(&mut client, 1 - wire, &run("")).kinds, "EZ");
+    }
+}
+
+#[test]
+fn a_batch_that_waits_for_columns_can_be_sent_again() {
+    let mut place = Place::new();
+    let other = msg(b'P', b"o\0star\0\0\x01\0\0\0\x17");
+    let (mut client, mut before) = (place.client(1), place.client(2));
+    place.batch(&mut before, 1, &[other.clone(), bind("o"), execute(), sync()]);
+    place.world.version = 1;
+    assert_eq!(place.batch(&mut client, 0, &[parse("s", "star"), describe("s"), sync()]).columns.as_deref(), Some("1"));
+    let heard = place.batch(&mut client, 1, &[other, bind("o"), execute(), bind("s"), execute(), sync()]);
+    assert_eq!(heard.kinds, "12DC2DCZ", "{heard:?}");
+}
+
+#[test]
+fn statements_that_were_refused_are_closed() {
+    let mut place = Place::new();
+    let mut client = place.client(1);
+    for version in 0..20 {
+        place.world.version = version;
+        let batch = [parse("s", "star"), bind("s"), execute(), sync()];
+        assert_eq!(place.batch(&mut client, 0, &batch).row, Some(version.to_string()));
+        place.batch(&mut client, 0, &[close("s"), sync()]);
+    }
+    let names = place.wires[0].1.names().count();
+    assert!(names <= 2, "{names} statements");
 }
 
 /// Whatever is prepared, described and run, where and by whom, while the table changes.
@@ -202,4 +319,57 @@ fn rows_have_the_columns_that_the_client_was_told() {
         all = (all.0 + rows, all.1 + refused);
     }
     assert!(all.0 > 10_000 && all.1 > 100, "{all:?}");
+}
+
+/// A client whose Bind of so many bytes waits for columns on the second connection.
+fn waiting(place: &mut Place, bytes: usize) -> (Client, Vec<u8>) {
+    let mut client = told(place, 1);
+    let bind =
+        msg(b'B', &[b"\0s\0\0\0\0\x01".as_slice(), &u32::try_from(bytes).unwrap().to_be_bytes(), &vec![b'x'; bytes], &[0, 0]].concat());
+    let (server, _) = &mut place.wires[1];
+    let mut exchange = Exchange { client: &mut client, server, statements: &mut place.statements };
+    let mut down = BytesMut::new();
+    // A long one waits when its beginning is there.
+    assert_eq!(exchange.requests(&bind[..bind.len().min(40_000)], &mut down), Ok(0));
+    assert!(server.owes_much() && server.is_full() && !server.is_at_rest() && down.is_empty());
+    (client, bind)
+}
+
+#[test]
+fn a_long_bind_waits_too_and_a_cancel_ends_the_wait() {
+    for bytes in [10, 100_000] {
+        let mut place = Place::new();
+        let (mut client, bind) = waiting(&mut place, bytes);
+        assert_eq!(place.batch(&mut client, 1, &[bind, execute(), sync()]).kinds, "2DCZ");
+
+        let mut place = Place::new();
+        let (mut client, bind) = waiting(&mut place, bytes);
+        let (server, _) = &mut place.wires[1];
+        server.up.clear();
+        let mut exchange = Exchange { client: &mut client, server, statements: &mut place.statements };
+        let mut down = BytesMut::new();
+        assert_eq!(exchange.answers(&[ok1(), error("57014", "")].concat(), &mut down), Ok(Took::Changed));
+        assert_eq!(down, error("57014", ""));
+        assert!(!server.is_full() && !server.is_at_rest());
+        assert_eq!(place.batch(&mut client, 1, &[bind, execute(), sync()]).kinds, "Z");
+        assert_eq!(place.batch(&mut client, 1, &run("s")).kinds, "2DCZ");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_its_bind_waits_leaves_nothing() {
+    let mut place = Place::new();
+    let (mut client, _) = waiting(&mut place, 100_000);
+    assert!(!client.is_within_message());
+    for _ in 0..3 {
+        let (server, session) = &mut place.wires[1];
+        server.conclude();
+        session.take(&server.up.split(), &mut place.world);
+        let out = session.out.split();
+        let mut exchange = Exchange { client: &mut client, server, statements: &mut place.statements };
+        exchange.answers(&out, &mut BytesMut::new()).unwrap();
+    }
+    assert!(place.wires[1].0.is_at_rest() && place.wires[1].1.is_clean());
+    let mut other = place.client(2);
+    assert_eq!(place.batch(&mut other, 1, &[parse("s", "star"), bind("s"), execute(), sync()]).kinds, "12DCZ");
 }
