@@ -90,6 +90,8 @@ impl Exchange<'_> {
 
     /// Sends the client's last batch once more: it failed for a reason that is gone, and the client has heard nothing of it.
     pub(super) fn again(&mut self, down: &mut BytesMut) {
+        // What it failed on, among others: here and not with the first message, which comes before the server's ReadyForQuery or behind it.
+        self.close_orphans();
         let unit = std::mem::take(&mut self.server.unit);
         // Whole messages that were well formed the first time.
         let again = self.take(&unit, down, false);

@@ -327,12 +327,12 @@ fn a_batch_that_is_sent_again_stays_in_front_of_the_next() {
     pair.send(&[parse("b", "SELECT * FROM t"), bind("b"), execute(), sync()]);
     // The server flushes an error by itself: its ReadyForQuery may come later than the client's next batch.
     assert!(pair.answer(&[error("0A000", "RRevalidateCachedQuery\0")]).is_empty());
-    let again = [parse("_rtp_2", "SELECT * FROM t"), bind("_rtp_2"), execute(), sync()].concat();
+    let again = [close("_rtp_1"), parse("_rtp_2", "SELECT * FROM t"), bind("_rtp_2"), execute(), sync()].concat();
     assert_eq!(pair.server.up.split().to_vec(), again);
     let (up, _) = pair.send(&[query("SELECT 2")]);
     assert_eq!(up, query("SELECT 2"));
     let all = [ok1(), ok2(), complete("SELECT 1"), ready(b'I'), complete("SELECT 2"), ready(b'I')].concat();
-    assert_eq!(pair.answer(&[ready(b'I'), all.clone()]), all);
+    assert_eq!(pair.answer(&[ready(b'I'), ok3(), all.clone()]), all);
     assert!(pair.server.is_at_rest());
 }
 
