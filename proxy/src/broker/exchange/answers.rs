@@ -215,8 +215,8 @@ impl Exchange<'_> {
                     Some(true)
                 }
                 Some(Expect::Columns(place)) => {
-                    self.described(*place, kind, body, None);
-                    Some(false)
+                    // To ask once more would be to ask for ever.
+                    self.described(*place, kind, body, None).then_some(false)
                 }
                 _ => return self.passes(kind),
             },

@@ -72,13 +72,14 @@ impl Exchange<'_> {
         statement.body.is_empty() || self.is_unnamed(name, statement.number)
     }
 
-    /// RowDescription or NoData (`kind`) about one of our statements, for us or for the client that calls it so.
-    pub(super) fn described(&mut self, (number, place): Place, kind: u8, body: &[u8], given: Option<&Given>) {
-        let Some(shape) = self.shape(kind, body) else { return };
+    /// RowDescription or NoData (`kind`) about one of our statements, for us or for the client that calls it so. False: it makes no sense.
+    pub(super) fn described(&mut self, (number, place): Place, kind: u8, body: &[u8], given: Option<&Given>) -> bool {
+        let Some(shape) = self.shape(kind, body) else { return false };
         self.server.prepared.describe(number, place, shape, given.is_none());
         if let Some(given) = given.filter(|given| !sql::begins_with(&given.body, &UNCOMPARED)) {
             given.told.set(Some(shape));
         }
+        true
     }
 
     /// Names, types and type modifiers: what the server compares. Not the tables they come from, nor the formats, which are a portal's.

@@ -254,6 +254,19 @@ fn statements_that_were_refused_are_closed() {
     assert!(names <= 2, "{names} statements");
 }
 
+#[test]
+fn columns_that_make_no_sense_end_the_connection() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("a", "SELECT 1"), describe("a"), sync()]);
+    pair.answer(&[ok1(), msg(b't', &[0, 0]), msg(b'T', &[0, 0]), ready(b'I')]);
+    let mut server = Server::new(Rc::clone(&pair.server.base), 100);
+    let mut exchange = Exchange { client: &mut pair.client, server: &mut server, statements: &mut pair.statements };
+    let mut down = BytesMut::new();
+    assert_eq!(exchange.requests(&[bind("a"), execute(), sync()].concat(), &mut down), Ok(0));
+    let answers = [ok1(), msg(b't', &[0, 0]), msg(b'T', b"\0\x01half")].concat();
+    assert!(exchange.answers(&answers, &mut down).is_err());
+}
+
 /// Whatever is prepared, described and run, where and by whom, while the table changes.
 #[test]
 fn rows_have_the_columns_that_the_client_was_told() {
