@@ -350,8 +350,10 @@ async fn run(command: &Command, name: &str, way: impl Debug, proxy: &Proxy) {
     let ended = process.wait_exit(LIMIT).await;
     let said = process.stdout();
     let is_well = ended.as_ref().is_ok_and(std::process::ExitStatus::success) && said.trim() == "ok";
+    // Of one that hangs: where each of its connections stands.
+    let status = if is_well { None } else { proxy.status().await.ok() };
     let proxy = proxy.stderr();
-    assert!(is_well, "{name}, {way:?}: {ended:?}\n{said}{}\n--- the proxy's log ---\n{proxy}", process.stderr());
+    assert!(is_well, "{name}, {way:?}: {ended:?}\n{said}{}\n{status:#?}\n--- the proxy's log ---\n{proxy}", process.stderr());
 }
 
 /// What is running, or a new one. No caller may keep it beyond its own test: then nobody would take it down.
