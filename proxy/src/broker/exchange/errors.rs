@@ -6,7 +6,7 @@ use super::answers::Said;
 use super::replies::{Expect, Follow, Undo};
 use super::shapes::CHANGED;
 use super::statements::Given;
-use super::wire::{OUR_NAME, message_with_rest};
+use super::wire::OUR_NAME;
 use super::{Exchange, Unit};
 use crate::postgres::message::SqlState;
 use crate::postgres::reply;
@@ -173,9 +173,7 @@ impl Exchange<'_> {
             self.take_back_expect(expect);
         }
         if !has_sync {
-            message_with_rest(&mut self.server.up, b'S', 0, |_| {});
-            self.server.prepared.next_batch();
-            self.server.replies.push(Expect::Sync);
+            self.server.end_batch();
         }
         if let Some(first) = self.server.replies.first_mut() {
             *first = Expect::Discarded;

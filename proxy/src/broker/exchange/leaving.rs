@@ -23,10 +23,15 @@ impl Server {
             self.skipping = true;
         }
         if std::mem::take(&mut self.skipping) {
-            message_with_rest(&mut self.up, b'S', 0, |_| {});
-            self.prepared.next_batch();
-            self.replies.push(Expect::Sync);
+            self.end_batch();
         }
+    }
+
+    /// A Sync of ours.
+    pub(super) fn end_batch(&mut self) {
+        message_with_rest(&mut self.up, b'S', 0, |_| {});
+        self.prepared.next_batch();
+        self.replies.push(Expect::Sync);
     }
 
     /// The client has gone and nothing is owed: ends its transaction, if there is one. False: there is none.

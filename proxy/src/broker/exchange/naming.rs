@@ -136,6 +136,11 @@ impl Exchange<'_> {
         if let Some(place) = self.server.prepared.find(statement.number, Some(self.statements.now())) {
             return place;
         }
+        self.prepare(statement)
+    }
+
+    /// Prepares the statement on the connection, under a new name.
+    pub(super) fn prepare(&mut self, statement: &Statement) -> u32 {
         let place = self.new_place(statement.number);
         self.push_parse(place, &statement.body);
         self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Place((statement.number, place)) });

@@ -13,7 +13,7 @@
 use std::hash::Hasher as _;
 
 use super::Exchange;
-use super::replies::{Expect, Place, Undo};
+use super::replies::{Expect, Place};
 use super::statements::Given;
 use super::wire::{body, message_with_rest, our_name, string};
 use crate::postgres::sql;
@@ -49,9 +49,7 @@ impl Exchange<'_> {
         if let Some(old) = self.server.prepared.confirmed(statement.number) {
             self.server.orphans.push(old);
         }
-        let place = self.new_place(statement.number);
-        self.push_parse(place, &statement.body);
-        self.server.replies.push(Expect::Parse { theirs: false, undo: Undo::Place((statement.number, place)) });
+        let place = self.prepare(&statement);
         message_with_rest(&mut self.server.up, b'D', 0, |up| {
             up.extend_from_slice(b"S");
             our_name(up, place);
